@@ -1,0 +1,7 @@
+//! Where am I: the environment, captured once, and what the CI platform says of the job. Reads only.
+//!
+//! Writing to a platform (outputs, summaries, annotations) belongs to `report`.
+
+mod environment;
+
+pub use environment::Environment;

@@ -1,0 +1,1 @@
+//! The distribution client: login, blobs, manifests, referrers, push.
