@@ -108,7 +108,7 @@ impl Reference {
             None => (text, None),
         };
         let (name, tag) = match name.rsplit_once(':') {
-            Some((name, tag)) if !tag.contains('/') && name_may_be_tagged(name) => (name, Some(tag.parse::<Tag>()?)),
+            Some((name, tag)) if !name.is_empty() && !tag.contains('/') => (name, Some(tag.parse::<Tag>()?)),
             _ => (name, None),
         };
         let repository = parse_repository(name, default_registry)?;
@@ -191,19 +191,14 @@ impl Serialize for PinnedReference {
     }
 }
 
-/// `host:5000` is a host with a port, unless a path follows it.
-fn name_may_be_tagged(name: &str) -> bool {
-    !name.is_empty()
-}
-
 fn parse_repository(name: &str, default_registry: DefaultRegistry) -> Result<Repository, ParseReferenceError> {
     let (registry, path) = match name.split_once('/') {
         Some((host, path)) if is_host(host) => (canonical_registry(host)?, path.to_owned()),
         _ if default_registry == DefaultRegistry::DockerHub => (DOCKER_HUB.to_owned(), name.to_owned()),
         _ => return Err(ParseReferenceError::NoRegistry { name: excerpt(name) }),
     };
-    let path = if registry == DOCKER_HUB && !path.contains('/') { format!("library/{path}") } else { path };
     check_path(&path)?;
+    let path = if registry == DOCKER_HUB && !path.contains('/') { format!("library/{path}") } else { path };
     Ok(Repository { registry, path })
 }
 
