@@ -3,5 +3,7 @@
 //! Writing to a platform (outputs, summaries, annotations) belongs to `report`.
 
 mod environment;
+mod job;
 
 pub use environment::Environment;
+pub use job::{Job, Platform};
