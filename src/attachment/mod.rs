@@ -1,1 +1,5 @@
-//! Under construction.
+//! How a signature is stored beside its image.
+
+mod formats;
+
+pub use formats::Formats;
