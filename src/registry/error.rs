@@ -189,7 +189,7 @@ pub enum RegistryError {
         /// The content.
         digest: Digest,
         /// What went wrong.
-        source: SourceError,
+        source: Box<SourceError>,
     },
     /// The source image cannot be read to its end.
     #[error("cannot read `{digest}` of the source image")]

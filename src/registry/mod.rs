@@ -19,6 +19,8 @@ mod push;
 mod referrers;
 mod spec;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod transport;
 
 use std::collections::{HashMap, HashSet};

@@ -40,7 +40,9 @@ impl Content {
     /// Opens the content. `digest` is that of what comes out.
     fn open(&self, digest: Option<&Digest>) -> Result<Box<dyn Read + Send>, RegistryError> {
         let open = |source: &Arc<dyn Source>, digest: &Digest| {
-            source.open(digest).map_err(|source| RegistryError::Source { digest: digest.clone(), source })
+            source
+                .open(digest)
+                .map_err(|source| RegistryError::Source { digest: digest.clone(), source: Box::new(source) })
         };
         match (self, digest) {
             (Self::Bytes(bytes), _) => Ok(Box::new(std::io::Cursor::new(bytes.clone()))),
