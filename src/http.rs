@@ -320,9 +320,9 @@ impl Reach {
 
     fn of_name(name: &str) -> Self {
         let name = name.trim_end_matches('.').to_ascii_lowercase();
-        if name == "localhost" || name.ends_with(".localhost") {
+        if name == "localhost" || matches!(name.rsplit_once('.'), Some((_, "localhost"))) {
             Self::Loopback
-        } else if !name.contains('.') || name.ends_with(".local") || name.ends_with(".internal") {
+        } else if !name.contains('.') || matches!(name.rsplit_once('.'), Some((_, "local" | "internal"))) {
             Self::Private
         } else {
             Self::Public
@@ -479,7 +479,8 @@ mod tests {
 
     #[test]
     fn neither_userinfo_nor_query_values_survive_redaction() {
-        let url = Url::parse("https://user:hunter2@storage.example/blob?X-Signature=hunter2&b=hunter2#hunter2").unwrap();
+        let url =
+            Url::parse("https://user:hunter2@storage.example/blob?X-Signature=hunter2&b=hunter2#hunter2").unwrap();
 
         assert_eq!(redact(&url), "https://storage.example/blob?X-Signature=***&b=***");
     }
