@@ -2,7 +2,8 @@
 //!
 //! The input is cut into blocks of one size, each is deflated by itself and ends on a byte boundary, and the pieces are
 //! joined into one gzip member. Which thread does which block cannot be seen in the result. What decides the bytes: the
-//! constants below and the pinned version of `zlib-rs`; a change of either changes the digests of compressed layers.
+//! constants below and the version of `zlib-rs`, which uses SIMD to compare and to copy but not to choose matches, so
+//! that processors do not differ; a change of either changes the digests of compressed layers.
 
 use std::io::{self, Read};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -236,18 +237,12 @@ impl Deflater {
     }
 
     fn compressed(&mut self, block: &[u8]) -> io::Result<Vec<u8>> {
+        let limit = stored_size(block.len());
+        let mut output = Vec::with_capacity(limit);
         self.compress.reset();
-        let mut output = Vec::with_capacity(block.len() / 2 + 1024);
-        loop {
-            let done = usize::try_from(self.compress.total_in()).map_err(io::Error::other)?;
-            self.compress.compress_vec(&block[done..], &mut output, FlushCompress::Full)?;
-            // zlib: when it leaves output space unused there is nothing left to flush.
-            if output.len() < output.capacity() {
-                break;
-            }
-            output.reserve(block.len() / 4 + 1024);
-        }
-        Ok(if output.len() < stored_size(block.len()) { output } else { stored(block) })
+        self.compress.compress_vec(block, &mut output, FlushCompress::Full)?;
+        // Output that fills all of its space may lack its end, and is no shorter than storing.
+        Ok(if output.len() < limit { output } else { stored(block) })
     }
 }
 

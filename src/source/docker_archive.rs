@@ -1,0 +1,392 @@
+//! Docker archives: what `docker save`, `podman save`, kaniko, jib, ko, Bazel and Nix write.
+//!
+//! Three cases, in this order:
+//!
+//! 1. The archive is an OCI layout too (Docker 25 and later) and holds the selected image in full: its manifests are taken
+//!    byte for byte, so that the digest is the one the engine shows. A platform image that is complete in an index that is
+//!    not (the containerd store lists platforms that were never pulled) is taken byte for byte by itself.
+//! 2. `manifest.json` lists uncompressed layers, and so does the OCI manifest if there is one: layers to be compressed on
+//!    the way.
+//! 3. `manifest.json` lists compressed layers: they are kept, and an OCI manifest is made for them. Uncompressed ones among
+//!    them are compressed here, reproducibly.
+
+use std::collections::{HashMap, HashSet};
+use std::io::{self, Read};
+use std::thread;
+
+use serde::{Deserialize, Serialize};
+
+use super::archive::Archive;
+use super::error::clean;
+use super::graph::{MAX_DEPTH, MAX_MANIFESTS, blob_name, load_graph, load_manifest};
+use super::layout::{INDEX, Layout, MARKER, as_index, read_index};
+use super::store::{Store as _, read};
+use super::{LayeredImage, ManifestGraph, Source, SourceError, SourceImage, SourceLayer, gzip};
+use crate::oci::{Descriptor, Digest, DigestAlgorithm, Digester, Manifest, media_type};
+
+/// The file that lists the images.
+const LIST: &str = "manifest.json";
+/// The most bytes of `manifest.json` and of an image's config.
+const MAX_JSON: u64 = 8 << 20;
+/// The most layers of an image: Docker allows 127.
+const MAX_LAYERS: usize = 1000;
+/// The most choices that an error lists.
+const MAX_CHOICES: usize = 10;
+/// An uncompressed Docker layer.
+const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
+/// An OCI layer that is compressed with zstd.
+const LAYER_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
+
+/// Reads the image that `reference` (an entry of `RepoTags`) names, or the only one.
+pub(super) fn open(archive: Archive, reference: Option<&str>) -> Result<Box<dyn Source>, SourceError> {
+    let list = read_list(&archive)?;
+    let image = select(&archive, &list, reference)?;
+    if let Some(graph) = find_graph(&archive, image)? {
+        return Ok(Box::new(Layout::of(Box::new(archive), graph)));
+    }
+    let config = read_config(&archive, &image.config)?;
+    let diff_ids = config.parsed.rootfs.diff_ids;
+    if diff_ids.len() != image.layers.len() || diff_ids.len() > MAX_LAYERS {
+        return Err(SourceError::Layers { layers: image.layers.len(), diff_ids: diff_ids.len() });
+    }
+    let mut layers = Vec::with_capacity(diff_ids.len());
+    for (path, diff_id) in image.layers.iter().zip(diff_ids) {
+        layers.push(Layer::find(&archive, path, diff_id)?);
+    }
+    if layers.iter().all(|layer| layer.compression == Compression::None) {
+        return Ok(Box::new(Layered::new(archive, config.bytes, layers)));
+    }
+    Ok(Box::new(Assembled::new(archive, config.bytes, &layers)?))
+}
+
+/// An image of `manifest.json`.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Listed {
+    config: String,
+    #[serde(default, deserialize_with = "null_as_default")]
+    repo_tags: Vec<String>,
+    #[serde(default, deserialize_with = "null_as_default")]
+    layers: Vec<String>,
+}
+
+fn null_as_default<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+fn read_list(archive: &Archive) -> Result<Vec<Listed>, SourceError> {
+    let absent = || SourceError::NotADockerArchive { path: archive.path().to_owned() };
+    let bytes = read(archive, LIST, MAX_JSON)?.ok_or_else(absent)?;
+    serde_json::from_slice(&bytes).map_err(|source| SourceError::Json { path: archive.describe(LIST), source })
+}
+
+fn select<'a>(archive: &Archive, list: &'a [Listed], reference: Option<&str>) -> Result<&'a Listed, SourceError> {
+    let matching: Vec<&Listed> =
+        list.iter().filter(|image| reference.is_none_or(|name| is_named(image, name))).collect();
+    let path = archive.path().to_owned();
+    let choices = || {
+        let names = list.iter().filter_map(|image| image.repo_tags.iter().find(|tag| clean(tag) == **tag));
+        names.take(MAX_CHOICES).map(|tag| format!("`docker-archive:{}:{tag}`", archive.path().display())).collect()
+    };
+    match (matching.as_slice(), reference) {
+        ([image], _) => Ok(image),
+        ([], None) => Err(SourceError::NoImage { path }),
+        ([], Some(name)) => Err(SourceError::NoSuchImage { path, reference: clean(name), choices: choices() }),
+        (several, _) => Err(SourceError::Ambiguous { path, count: several.len(), choices: choices() }),
+    }
+}
+
+/// Returns whether an image has a name, which may leave out what Docker adds: `docker.io/library/`, `:latest`.
+fn is_named(image: &Listed, name: &str) -> bool {
+    image.repo_tags.iter().any(|tag| familiar(tag) == familiar(name))
+}
+
+/// Returns a name the way Docker shows it to people, with its tag.
+fn familiar(name: &str) -> String {
+    let name = name.strip_prefix("docker.io/").unwrap_or(name);
+    let name = name.strip_prefix("library/").unwrap_or(name);
+    let tagged = name.rsplit('/').next().is_some_and(|last| last.contains(':'));
+    if tagged { name.to_owned() } else { format!("{name}:latest") }
+}
+
+/// Returns the graph of the OCI image that is the same as `image`, if the archive holds all of it and it needs no
+/// compressing.
+fn find_graph(archive: &Archive, image: &Listed) -> Result<Option<ManifestGraph>, SourceError> {
+    if !archive.holds(MARKER) || !archive.holds(INDEX) {
+        return Ok(None);
+    }
+    let Some(config) = archive.resolve(&image.config)? else { return Ok(None) };
+    let index = read_index(archive)?;
+    let mut search = Search { archive, config: &config, seen: HashSet::new() };
+    for entry in &as_index(archive, &index)?.manifests {
+        let Some(platform) = search.find(entry, 0)? else { continue };
+        let graph = match load_graph(archive, entry) {
+            Err(SourceError::MissingPlatform { .. } | SourceError::MissingBlob { .. }) => {
+                load_graph(archive, &platform)
+            }
+            graph => graph,
+        };
+        return match graph {
+            Ok(graph) => Ok(Some(graph).filter(|graph| !needs_compressing(graph))),
+            Err(SourceError::MissingBlob { .. }) => Ok(None),
+            Err(error) => Err(error),
+        };
+    }
+    Ok(None)
+}
+
+/// The search for the image manifest whose config is the file that `manifest.json` lists.
+struct Search<'a> {
+    archive: &'a Archive,
+    config: &'a str,
+    seen: HashSet<Digest>,
+}
+
+impl Search<'_> {
+    fn find(&mut self, entry: &Descriptor, depth: usize) -> Result<Option<Descriptor>, SourceError> {
+        if depth > MAX_DEPTH || self.seen.len() > MAX_MANIFESTS || !self.seen.insert(entry.digest.clone()) {
+            return Ok(None);
+        }
+        let manifest = match load_manifest(self.archive, entry) {
+            Ok(Some(manifest)) => manifest,
+            Ok(None) | Err(SourceError::Child { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        if let Some(image) = manifest.as_image() {
+            return Ok((blob_name(&image.config.digest) == self.config).then(|| entry.clone()));
+        }
+        for child in manifest.as_index().into_iter().flat_map(|index| &index.manifests) {
+            if let Some(found) = self.find(child, depth + 1)? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Returns whether this is one image with uncompressed layers, as Docker's classic store exports it. An index is left as it
+/// is: it cannot be compressed without making all of it anew.
+fn needs_compressing(graph: &ManifestGraph) -> bool {
+    let image = graph.manifests.last().and_then(Manifest::as_image);
+    image.is_some_and(|image| {
+        image.layers.iter().any(|layer| matches!(layer.media_type.as_str(), media_type::OCI_LAYER | DOCKER_LAYER))
+    })
+}
+
+/// A config, and what is needed of it.
+struct Config {
+    bytes: Vec<u8>,
+    parsed: ParsedConfig,
+}
+
+#[derive(Deserialize)]
+struct ParsedConfig {
+    rootfs: RootFs,
+}
+
+#[derive(Deserialize)]
+struct RootFs {
+    #[serde(default)]
+    diff_ids: Vec<Digest>,
+}
+
+/// Reads a config, and holds it to the digest that its name states, if it states one.
+fn read_config(archive: &Archive, name: &str) -> Result<Config, SourceError> {
+    let path = archive.describe(name);
+    let bytes = read(archive, name, MAX_JSON)?.ok_or_else(|| SourceError::MissingFile { path: path.clone() })?;
+    let stem = name.rsplit('/').next().unwrap_or(name).trim_end_matches(".json");
+    let stated = if stem.starts_with("sha256:") { stem.parse() } else { format!("sha256:{stem}").parse() };
+    match stated {
+        Ok(expected) if expected != Digest::of(&bytes) => {
+            return Err(SourceError::Content { path, expected, actual: Digest::of(&bytes) });
+        }
+        _ => {}
+    }
+    let parsed = serde_json::from_slice(&bytes).map_err(|source| SourceError::Json { path, source })?;
+    Ok(Config { bytes, parsed })
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Compression {
+    None,
+    Gzip,
+    Zstd,
+}
+
+/// A layer of the archive.
+struct Layer {
+    file: String,
+    size: u64,
+    diff_id: Digest,
+    compression: Compression,
+}
+
+impl Layer {
+    fn find(archive: &Archive, path: &str, diff_id: Digest) -> Result<Self, SourceError> {
+        let missing = || SourceError::MissingFile { path: archive.describe(path) };
+        let file = archive.resolve(path)?.ok_or_else(missing)?;
+        let size = archive.size(&file)?.ok_or_else(missing)?;
+        let mut magic = Vec::new();
+        let opened = archive.open(&file)?.ok_or_else(missing)?.take(4).read_to_end(&mut magic);
+        opened.map_err(|source| SourceError::Read { path: archive.describe(path), source })?;
+        let compression = match magic.as_slice() {
+            [0x1f, 0x8b, ..] => Compression::Gzip,
+            [0x28, 0xb5, 0x2f, 0xfd] => Compression::Zstd,
+            _ => Compression::None,
+        };
+        Ok(Self { file, size, diff_id, compression })
+    }
+}
+
+/// An image of uncompressed layers.
+struct Layered {
+    archive: Archive,
+    image: SourceImage,
+    files: HashMap<Digest, String>,
+}
+
+impl Layered {
+    fn new(archive: Archive, config: Vec<u8>, layers: Vec<Layer>) -> Self {
+        let listed =
+            layers.iter().map(|layer| SourceLayer { diff_id: layer.diff_id.clone(), size: layer.size }).collect();
+        let files = layers.into_iter().map(|layer| (layer.diff_id, layer.file)).collect();
+        Self { archive, image: SourceImage::Layers(LayeredImage { config, layers: listed }), files }
+    }
+}
+
+impl Source for Layered {
+    fn image(&self) -> &SourceImage {
+        &self.image
+    }
+
+    fn open(&self, digest: &Digest) -> Result<Box<dyn Read + Send>, SourceError> {
+        let unknown = || SourceError::Unknown { digest: digest.clone() };
+        self.archive.open(self.files.get(digest).ok_or_else(unknown)?)?.ok_or_else(unknown)
+    }
+}
+
+/// An image of compressed layers, with a manifest that was made for them.
+struct Assembled {
+    archive: Archive,
+    image: SourceImage,
+    contents: HashMap<Digest, Content>,
+}
+
+enum Content {
+    Bytes(Vec<u8>),
+    File(String),
+    /// A file that is compressed whenever it is read, which gives the same bytes each time.
+    Compressed(String),
+}
+
+impl Assembled {
+    fn new(archive: Archive, config: Vec<u8>, layers: &[Layer]) -> Result<Self, SourceError> {
+        let mut contents = HashMap::new();
+        let mut descriptors = Vec::with_capacity(layers.len());
+        for layer in layers {
+            let descriptor = describe_layer(&archive, layer)?;
+            let content = match layer.compression {
+                Compression::None => Content::Compressed(layer.file.clone()),
+                Compression::Gzip | Compression::Zstd => Content::File(layer.file.clone()),
+            };
+            contents.insert(descriptor.digest.clone(), content);
+            descriptors.push(descriptor);
+        }
+        let new = NewManifest {
+            schema_version: 2,
+            media_type: media_type::OCI_MANIFEST,
+            config: Descriptor::of(media_type::OCI_CONFIG, &config),
+            layers: descriptors,
+        };
+        let failed = |source| SourceError::Json { path: archive.describe(LIST), source };
+        let bytes = serde_json::to_vec(&new).map_err(failed)?;
+        let manifest = Manifest::parse(bytes, Some(media_type::OCI_MANIFEST))
+            .map_err(|source| SourceError::Manifest { path: archive.describe(LIST), source })?;
+        contents.insert(new.config.digest.clone(), Content::Bytes(config));
+        let mut blobs = vec![new.config];
+        for layer in new.layers {
+            if !blobs.iter().any(|blob| blob.digest == layer.digest) {
+                blobs.push(layer);
+            }
+        }
+        let image = SourceImage::Manifests(ManifestGraph { manifests: vec![manifest], blobs });
+        Ok(Self { archive, image, contents })
+    }
+}
+
+impl Source for Assembled {
+    fn image(&self) -> &SourceImage {
+        &self.image
+    }
+
+    fn open(&self, digest: &Digest) -> Result<Box<dyn Read + Send>, SourceError> {
+        let unknown = || SourceError::Unknown { digest: digest.clone() };
+        match self.contents.get(digest).ok_or_else(unknown)? {
+            Content::Bytes(bytes) => Ok(Box::new(io::Cursor::new(bytes.clone()))),
+            Content::File(file) => self.archive.open(file)?.ok_or_else(unknown),
+            Content::Compressed(file) => {
+                Ok(Box::new(gzip::compress(self.archive.open(file)?.ok_or_else(unknown)?, threads())))
+            }
+        }
+    }
+}
+
+/// An image manifest, with its fields in the specification's order.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct NewManifest {
+    schema_version: u32,
+    media_type: &'static str,
+    config: Descriptor,
+    layers: Vec<Descriptor>,
+}
+
+/// Reads all of a layer to learn its digest. An uncompressed one is held to its diff ID.
+fn describe_layer(archive: &Archive, layer: &Layer) -> Result<Descriptor, SourceError> {
+    let missing = || SourceError::MissingFile { path: archive.describe(&layer.file) };
+    let failed = |source| SourceError::Read { path: archive.describe(&layer.file), source };
+    let open = || archive.open(&layer.file)?.ok_or_else(missing);
+    let (media_type, size, digest) = match layer.compression {
+        Compression::None => {
+            let (_, actual) = measure(open()?, layer.diff_id.algorithm()).map_err(failed)?;
+            if actual != layer.diff_id {
+                let (path, expected) = (archive.describe(&layer.file), layer.diff_id.clone());
+                return Err(SourceError::Content { path, expected, actual });
+            }
+            let compressed = Box::new(gzip::compress(open()?, threads()));
+            let (size, digest) = measure(compressed, DigestAlgorithm::Sha256).map_err(failed)?;
+            (media_type::OCI_LAYER_GZIP, size, digest)
+        }
+        Compression::Gzip => {
+            let (size, digest) = measure(open()?, DigestAlgorithm::Sha256).map_err(failed)?;
+            (media_type::OCI_LAYER_GZIP, size, digest)
+        }
+        Compression::Zstd => {
+            let (size, digest) = measure(open()?, DigestAlgorithm::Sha256).map_err(failed)?;
+            (LAYER_ZSTD, size, digest)
+        }
+    };
+    Ok(Descriptor { size, digest, ..Descriptor::of(media_type, &[]) })
+}
+
+/// Reads to the end, and returns size and digest.
+fn measure(mut reader: Box<dyn Read + Send>, algorithm: DigestAlgorithm) -> io::Result<(u64, Digest)> {
+    let mut digester = Digester::new(algorithm);
+    let mut buffer = vec![0; 64 << 10];
+    let mut size = 0;
+    loop {
+        match reader.read(&mut buffer) {
+            Ok(0) => return Ok((size, digester.finish())),
+            Ok(count) => {
+                digester.update(&buffer[..count]);
+                size += count as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn threads() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}
