@@ -29,7 +29,9 @@ pub(super) async fn open(name: &str, socket: &Path, spool: &[PathBuf]) -> Result
     let name = engine.resolve(name).await?;
     let file = engine.export(&name, spool).await?;
     let path = PathBuf::from(format!("docker-daemon:{name}"));
-    let read = tokio::task::spawn_blocking(move || docker_archive::open(Archive::of(file, &path)?, None)).await;
+    let read =
+        tokio::task::spawn_blocking(move || docker_archive::open(Archive::of(file, &path)?, "docker-daemon:", None))
+            .await;
     read.map_err(|error| SourceError::Read { path: "docker-daemon".to_owned(), source: io::Error::other(error) })?
 }
 
@@ -176,4 +178,113 @@ async fn read_answer(mut response: Response) -> Result<Vec<u8>, SourceError> {
         answer.extend_from_slice(&bytes);
     }
     Ok(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt as _;
+    use tokio::net::UnixListener;
+
+    use super::super::fixture::{Files, directory, refusal, root, shown};
+    use super::*;
+    use crate::oci::Digest;
+
+    /// An engine that has one image, `app:latest`, and answers on `socket` until the test ends.
+    fn serve(socket: &Path, export: Vec<u8>) {
+        let listener = UnixListener::bind(socket).unwrap();
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let export = export.clone();
+                tokio::spawn(async move {
+                    let mut request = vec![0; 4096];
+                    let count = stream.read(&mut request).await.unwrap_or(0);
+                    let request = String::from_utf8_lossy(&request[..count]).into_owned();
+                    let (status, body) = match request.split(' ').nth(1) {
+                        Some("/images/app/json" | "/images/app:latest/json") => {
+                            (200, br#"{"Id":"sha256:abc"}"#.to_vec())
+                        }
+                        Some("/images/app:latest/get") => (200, export),
+                        Some("/images/broken/json") => (500, b"{\"message\":\"disk \\u001b[31mon fire\"}".to_vec()),
+                        _ => (404, br#"{"message":"No such image"}"#.to_vec()),
+                    };
+                    let head =
+                        format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+                    stream.write_all(head.as_bytes()).await.unwrap_or(());
+                    stream.write_all(&body).await.unwrap_or(());
+                });
+            }
+        });
+    }
+
+    fn image() -> (Vec<u8>, Digest) {
+        let mut files = Files::layout();
+        let image = files.image("one");
+        let manifest = files.0.iter().find(|(name, _)| name.ends_with(image.digest.hex())).unwrap().1.clone();
+        let manifest = crate::oci::Manifest::parse(manifest, None).unwrap();
+        let manifest = manifest.as_image().unwrap();
+        let name = |digest: &Digest| format!("blobs/sha256/{}", digest.hex());
+        let list = format!(
+            r#"[{{"Config":"{}","RepoTags":null,"Layers":["{}"]}}]"#,
+            name(&manifest.config.digest),
+            name(&manifest.layers[0].digest)
+        );
+        files.add("manifest.json", list.as_bytes());
+        (files.list(std::slice::from_ref(&image)).tar(), image.digest)
+    }
+
+    #[tokio::test]
+    async fn an_image_is_read_from_the_engine() {
+        let parent = directory();
+        let socket = parent.path().join("engine.sock");
+        let (export, digest) = image();
+        serve(&socket, export);
+        let absent = parent.path().join("absent");
+        let spool = [absent, parent.path().to_owned()];
+
+        for name in ["app", "app:latest"] {
+            let source = open(name, &socket, &spool).await.unwrap();
+
+            assert_eq!(root(&*source), digest);
+            assert_eq!(std::fs::read_dir(parent.path()).unwrap().count(), 1, "a file was left behind");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_refuses_is_quoted() {
+        let parent = directory();
+        let socket = parent.path().join("engine.sock");
+        serve(&socket, Vec::new());
+        let refused = async |name: &str| shown(&refusal(open(name, &socket, &[]).await), parent.path());
+
+        insta::assert_snapshot!(refused("other:1").await, @r"
+        the engine has no image `other:1`
+        hint: `docker images` lists what the engine has; the image must be loaded: `docker build --load`
+        ");
+        insta::assert_snapshot!(refused("broken").await, @r"
+        the engine answers 500: disk [31mon fire
+        hint:
+        ");
+        insta::assert_snapshot!(refused("a/../../containers").await, @r"
+        `a/../../containers` is not the name of an image in an engine
+        hint:
+        ");
+        assert!(matches!(refusal(open("app", &socket, &[]).await), SourceError::Archive { .. }));
+    }
+
+    #[tokio::test]
+    async fn an_absent_engine_is_explained() {
+        let parent = directory();
+        let socket = parent.path().join("engine.sock");
+
+        let absent = refusal(open("app", &socket, &[]).await);
+        drop(UnixListener::bind(&socket).unwrap());
+        let dead = refusal(open("app", &socket, &[]).await);
+
+        insta::assert_snapshot!(shown(&absent, parent.path()), @r"
+        there is no engine socket `TMP/engine.sock`
+        hint: mount the engine's socket: `docker run -v /var/run/docker.sock:TMP/engine.sock ...`, or name it in `DOCKER_HOST`
+        ");
+        assert!(matches!(dead, SourceError::EngineSilent { .. }));
+    }
 }

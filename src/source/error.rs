@@ -114,7 +114,13 @@ pub enum SourceError {
         /// The digest it has.
         actual: Digest,
     },
-    /// A link, device or directory stands where a file should.
+    /// A layout holds a link, which could lead anywhere.
+    #[error("`{path}` is a link: a layout must hold its files itself")]
+    LinkInLayout {
+        /// The link.
+        path: String,
+    },
+    /// A device or directory stands where a file should.
     #[error("`{path}` is not a regular file")]
     NotAFile {
         /// The file.
@@ -295,7 +301,7 @@ impl SourceError {
                  `docker buildx build --output type=oci,dest=image.tar .` and use `oci-archive:image.tar`"
                     .to_owned(),
             ),
-            Self::NotAFile { .. } => Some("copy the layout with `cp -RL`, which turns links into files".to_owned()),
+            Self::LinkInLayout { .. } => Some("copy the layout with `cp -RL`, which turns links into files".to_owned()),
             Self::Compressed { path, command, .. } => {
                 Some(format!("decompress it first: `{command} {}`", path.display()))
             }

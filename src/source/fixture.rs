@@ -1,6 +1,6 @@
 //! Images for the tests of this room: layouts and archives, made in memory.
 
-use std::io::Read;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};

@@ -342,7 +342,7 @@ mod tests {
 
         // A change here changes the digest of every image that is published from uncompressed layers: say so in the
         // changelog.
-        insta::assert_snapshot!(digest, @"");
+        insta::assert_snapshot!(digest, @"sha256:50cddd34e94d42d4cefa52c238ed56e6acbf6d1f2aed760a882075a89994be3a");
     }
 
     #[test]
@@ -373,16 +373,19 @@ mod tests {
 
     #[test]
     fn a_dropped_reader_stops_the_reading() {
-        struct Endless(Arc<AtomicUsize>, SyncSender<()>);
+        struct Endless {
+            count: Arc<AtomicUsize>,
+            _alive: SyncSender<()>,
+        }
         impl Read for Endless {
             fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-                self.0.fetch_add(buffer.len(), Ordering::Relaxed);
+                self.count.fetch_add(buffer.len(), Ordering::Relaxed);
                 Ok(buffer.len())
             }
         }
         let count = Arc::new(AtomicUsize::new(0));
         let (alive, gone) = sync_channel(0);
-        let mut reader = compress(Box::new(Endless(Arc::clone(&count), alive)), 2);
+        let mut reader = compress(Box::new(Endless { count: Arc::clone(&count), _alive: alive }), 2);
         reader.read_exact(&mut [0; 4096]).unwrap();
 
         drop(reader);

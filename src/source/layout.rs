@@ -144,8 +144,14 @@ mod tests {
         let none = refusal(open(&path, None));
         let wrong = refusal(open(&path, Some("v3\u{1b}[31m")));
 
-        insta::assert_snapshot!(shown(&none, parent.path()), @"");
-        insta::assert_snapshot!(shown(&wrong, parent.path()), @"");
+        insta::assert_snapshot!(shown(&none, parent.path()), @r"
+        `TMP/image` holds 2 images: which one?
+        hint: write one of these as `source`: `oci:TMP/image:v1` or `oci:TMP/image:sha256:23d2568b1aef768a3121f4f43bffe9c8d6b059d4bbb11c4473d5ac669784db8c`
+        ");
+        insta::assert_snapshot!(shown(&wrong, parent.path()), @r"
+        `TMP/image` holds no image `v3[31m`
+        hint: write one of these as `source`: `oci:TMP/image:v1` or `oci:TMP/image:sha256:23d2568b1aef768a3121f4f43bffe9c8d6b059d4bbb11c4473d5ac669784db8c`
+        ");
     }
 
     #[test]
@@ -159,7 +165,10 @@ mod tests {
         let unasked = refusal(open(&path, None));
         let asked = open(&path, Some("index.json")).unwrap();
 
-        insta::assert_snapshot!(shown(&unasked, parent.path()), @"");
+        insta::assert_snapshot!(shown(&unasked, parent.path()), @r"
+        `TMP/image` holds 2 images: which one?
+        hint: write one of these as `source`: `oci:TMP/image:index.json` (all of them, as one image) or `oci:TMP/image:sha256:9ca81f62803356267e3a95885f839ca21bcd16784db5d94b16436dc419250a99` (linux/amd64) or `oci:TMP/image:sha256:b5d3c3c6d01773329c41e5aa12cf715ac700f61dcf631047321dbecac3525e52` (linux/arm64)
+        ");
         assert_eq!(root(&asked), Digest::of(index(&entries).as_bytes()));
         assert_eq!(graph(&asked).manifests.len(), 3);
     }
@@ -172,7 +181,7 @@ mod tests {
         let inner = files.index(&[on(&amd64, "amd64"), attestation.clone()]);
         let outer = files.index(&[inner.clone(), on(&amd64, "amd64")]);
 
-        let layout = open_files(&files.list(&[outer.clone()]), None).unwrap();
+        let layout = open_files(&files.list(std::slice::from_ref(&outer)), None).unwrap();
 
         let digests: Vec<_> = graph(&layout).manifests.iter().map(|manifest| manifest.digest().clone()).collect();
         assert_eq!(digests, [amd64.digest, attestation.digest, inner.digest, outer.digest]);
@@ -238,8 +247,8 @@ mod tests {
         symlink(&elsewhere, path.join("blobs")).unwrap();
         let linked_directory = refusal(open(&path, None));
 
-        assert!(matches!(linked_blob, SourceError::NotAFile { .. }), "{linked_blob}");
-        assert!(matches!(linked_directory, SourceError::NotAFile { .. }), "{linked_directory}");
+        assert!(matches!(linked_blob, SourceError::LinkInLayout { .. }), "{linked_blob}");
+        assert!(matches!(linked_directory, SourceError::LinkInLayout { .. }), "{linked_directory}");
     }
 
     #[test]
@@ -248,7 +257,7 @@ mod tests {
         let mut nested = files.image("one");
         for depth in 0..5 {
             nested = files.index(&[nested]);
-            let opened = open_files(&files.clone().list(&[nested.clone()]), None);
+            let opened = open_files(&files.clone().list(std::slice::from_ref(&nested)), None);
             assert_eq!(opened.is_ok(), depth < 4, "depth {depth}");
         }
         let other = Descriptor { media_type: "text/plain".to_owned(), ..nested.clone() };

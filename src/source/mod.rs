@@ -89,7 +89,11 @@ impl SourceSpec {
                 let store = Box::new(Archive::open(path)?);
                 Ok(Box::new(Layout::open(store, "oci-archive", reference.as_deref())?))
             }
-            Self::DockerArchive { path, reference } => docker_archive::open(Archive::open(path)?, reference.as_deref()),
+            Self::DockerArchive { path, reference } => docker_archive::open(
+                Archive::open(path)?,
+                &format!("docker-archive:{}:", path.display()),
+                reference.as_deref(),
+            ),
             Self::DockerDaemon { socket, .. } => Err(SourceError::NoSocket { socket: socket.clone() }),
         }
     }
