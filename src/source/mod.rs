@@ -12,6 +12,7 @@ mod error;
 mod fixture;
 mod graph;
 pub mod gzip;
+mod layers;
 mod layout;
 mod selection;
 mod spec;
