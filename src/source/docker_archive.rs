@@ -24,7 +24,7 @@ use super::{ManifestGraph, Source, SourceError};
 use crate::oci::{Descriptor, Digest, Manifest, media_type};
 
 /// The file that lists the images.
-const LIST: &str = "manifest.json";
+pub(super) const LIST: &str = "manifest.json";
 /// The most bytes of `manifest.json` and of an image's config.
 const MAX_JSON: u64 = 8 << 20;
 /// The most layers of an image: Docker allows 127.

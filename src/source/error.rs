@@ -30,6 +30,12 @@ pub enum SourceError {
         /// The file that is absent.
         missing: &'static str,
     },
+    /// The archive is one that `docker save` wrote, not an OCI layout.
+    #[error("`{path}` is a docker archive, not an OCI image layout")]
+    IsADockerArchive {
+        /// The archive.
+        path: PathBuf,
+    },
     /// The `oci-layout` file names a version that we do not know.
     #[error("the OCI image layout `{path}` has version `{version}`: only 1.0.0 is supported")]
     LayoutVersion {
@@ -293,6 +299,7 @@ impl SourceError {
                 "write one with `docker buildx build --output type=oci,tar=false,dest={} .`",
                 path.display()
             )),
+            Self::IsADockerArchive { path } => Some(format!("use `docker-archive:{}`", path.display())),
             Self::Ambiguous { choices, .. } | Self::NoSuchImage { choices, .. } if !choices.is_empty() => {
                 Some(format!("write one of these as `source`: {}", choices.join(" or ")))
             }

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use super::graph::{blob_name, load_graph, load_graph_of};
 use super::selection::{Choice, Selected};
 use super::store::{MAX_MANIFEST, Store, read};
-use super::{ManifestGraph, Source, SourceError, SourceImage};
+use super::{ManifestGraph, Source, SourceError, SourceImage, docker_archive};
 use crate::oci::{Digest, Manifest, media_type};
 
 /// The file that makes a directory a layout.
@@ -60,7 +60,10 @@ impl Source for Layout {
 
 /// Checks the version of a layout and reads its `index.json`.
 pub(super) fn read_index(store: &dyn Store) -> Result<Manifest, SourceError> {
-    let absent = |missing| SourceError::NotALayout { path: store.path().to_owned(), missing };
+    let absent = |missing| match store.size(docker_archive::LIST) {
+        Ok(Some(_)) => SourceError::IsADockerArchive { path: store.path().to_owned() },
+        _ => SourceError::NotALayout { path: store.path().to_owned(), missing },
+    };
     let marker = read(store, MARKER, MAX_MARKER)?.ok_or_else(|| absent(MARKER))?;
     let marker: Marker =
         serde_json::from_slice(&marker).map_err(|source| SourceError::Json { path: store.describe(MARKER), source })?;
@@ -280,6 +283,9 @@ mod tests {
 
         assert!(matches!(refusal(open(&parent.path().join("absent"), None)), SourceError::Absent { .. }));
         assert!(matches!(refusal(open(parent.path(), None)), SourceError::NotALayout { missing: MARKER, .. }));
+        let mut docker = Files::default();
+        docker.add("manifest.json", b"[]");
+        assert!(matches!(refusal(open_files(&docker, None)), SourceError::IsADockerArchive { .. }));
         assert!(matches!(with_marker(br#"{"imageLayoutVersion":"2.0.0"}"#), SourceError::LayoutVersion { .. }));
         assert!(matches!(with_marker(b"{"), SourceError::Json { .. }));
         assert!(matches!(with_marker(br#"{"imageLayoutVersion":"1.0.0"}"#), SourceError::NoImage { .. }));
