@@ -265,3 +265,108 @@ impl Seek for Headers {
         self.slice.seek(to)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{Files, directory, refusal, shown, write};
+    use super::*;
+
+    fn read_from(archive: &Archive, name: &str) -> Option<Vec<u8>> {
+        let mut content = Vec::new();
+        Store::open(archive, name).unwrap()?.read_to_end(&mut content).unwrap();
+        Some(content)
+    }
+
+    #[test]
+    fn content_is_found_where_it_lies() {
+        let long = format!("{}file", "directory/".repeat(30));
+        let mut files = Files::default();
+        files.add("./a", b"first");
+        files.add(&long, b"");
+        files.add("b", &[7; 1000]);
+        let parent = directory();
+
+        let archive = Archive::open(&files.tar_to(parent.path())).unwrap();
+
+        assert_eq!(read_from(&archive, "a").unwrap(), b"first");
+        assert_eq!(read_from(&archive, &long).unwrap(), b"");
+        assert_eq!(archive.size("b").unwrap(), Some(1000));
+        assert_eq!(archive.size("c").unwrap(), None);
+    }
+
+    #[test]
+    fn names_that_lead_out_are_left_out() {
+        let parent = directory();
+        let mut builder = tar::Builder::new(Vec::new());
+        for name in ["../out", "/etc/passwd", "a/../../out", "in/../kept"] {
+            let mut header = tar::Header::new_gnu();
+            header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+            header.set_size(1);
+            header.set_cksum();
+            builder.append(&header, &b"x"[..]).unwrap();
+        }
+
+        let archive = Archive::open(&write(parent.path(), &builder.into_inner().unwrap())).unwrap();
+
+        assert_eq!(archive.entries.keys().collect::<Vec<_>>(), ["kept"]);
+        assert!(matches!(archive.size("../out"), Err(SourceError::Link { .. })));
+        assert!(matches!(archive.size("/etc/passwd"), Err(SourceError::Link { .. })));
+    }
+
+    #[test]
+    fn a_size_in_a_pax_header_counts() {
+        let parent = directory();
+        let mut builder = tar::Builder::new(Vec::new());
+        builder.append_pax_extensions([("size", &b"3"[..])]).unwrap();
+        let mut header = tar::Header::new_ustar();
+        header.set_path("a").unwrap();
+        header.set_size(0);
+        header.set_cksum();
+        builder.append(&header, &b"abc"[..]).unwrap();
+
+        let archive = Archive::open(&write(parent.path(), &builder.into_inner().unwrap())).unwrap();
+
+        assert_eq!(read_from(&archive, "a").unwrap(), b"abc");
+    }
+
+    #[test]
+    fn headers_do_not_fill_memory() {
+        let parent = directory();
+        let with_name_of = |length: u64| {
+            let path = parent.path().join("image.tar");
+            let mut header = tar::Header::new_gnu();
+            header.set_path("././@LongLink").unwrap();
+            header.set_entry_type(EntryType::GNULongName);
+            header.set_size(length);
+            header.set_cksum();
+            let file = File::create(&path).unwrap();
+            file.write_all_at(header.as_bytes(), 0).unwrap();
+            file.set_len(length + 4096).unwrap();
+            Archive::open(&path)
+        };
+
+        let error = refusal(with_name_of(1 << 34));
+
+        assert!(matches!(&error, SourceError::Archive { source, .. } if source.to_string().contains("too long")));
+    }
+
+    #[test]
+    fn what_is_no_whole_plain_archive_is_refused() {
+        let parent = directory();
+        let mut files = Files::default();
+        files.add("a", &[7; 10_000]);
+        let whole = files.tar();
+        let open = |content: &[u8]| Archive::open(&write(parent.path(), content));
+
+        assert!(open(&whole).is_ok());
+        assert!(matches!(refusal(open(&whole[..5000])), SourceError::Truncated { .. }));
+        assert!(matches!(refusal(open(&[b'x'; 2000])), SourceError::Archive { .. }));
+        assert!(matches!(refusal(open(b"")), SourceError::Archive { .. }));
+        assert!(matches!(refusal(open(&[0; 1024])), SourceError::NoImage { .. }));
+        assert!(matches!(refusal(Archive::open(parent.path())), SourceError::NotAFile { .. }));
+        insta::assert_snapshot!(shown(&refusal(open(b"\x1f\x8b\x08\0\0\0\0\0")), parent.path()), @r"
+        `TMP/image.tar` is compressed with gzip: only plain tar archives can be read in place
+        hint: decompress it first: `gunzip TMP/image.tar`
+        ");
+    }
+}

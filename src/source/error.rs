@@ -30,6 +30,12 @@ pub enum SourceError {
         /// The file that is absent.
         missing: &'static str,
     },
+    /// The archive is one that `docker save` wrote, not an OCI layout.
+    #[error("`{path}` is a docker archive, not an OCI image layout")]
+    IsADockerArchive {
+        /// The archive.
+        path: PathBuf,
+    },
     /// The `oci-layout` file names a version that we do not know.
     #[error("the OCI image layout `{path}` has version `{version}`: only 1.0.0 is supported")]
     LayoutVersion {
@@ -114,7 +120,13 @@ pub enum SourceError {
         /// The digest it has.
         actual: Digest,
     },
-    /// A link, device or directory stands where a file should.
+    /// A layout holds a link, which could lead anywhere.
+    #[error("`{path}` is a link: a layout must hold its files itself")]
+    LinkInLayout {
+        /// The link.
+        path: String,
+    },
+    /// A device or directory stands where a file should.
     #[error("`{path}` is not a regular file")]
     NotAFile {
         /// The file.
@@ -287,6 +299,7 @@ impl SourceError {
                 "write one with `docker buildx build --output type=oci,tar=false,dest={} .`",
                 path.display()
             )),
+            Self::IsADockerArchive { path } => Some(format!("use `docker-archive:{}`", path.display())),
             Self::Ambiguous { choices, .. } | Self::NoSuchImage { choices, .. } if !choices.is_empty() => {
                 Some(format!("write one of these as `source`: {}", choices.join(" or ")))
             }
@@ -295,7 +308,7 @@ impl SourceError {
                  `docker buildx build --output type=oci,dest=image.tar .` and use `oci-archive:image.tar`"
                     .to_owned(),
             ),
-            Self::NotAFile { .. } => Some("copy the layout with `cp -RL`, which turns links into files".to_owned()),
+            Self::LinkInLayout { .. } => Some("copy the layout with `cp -RL`, which turns links into files".to_owned()),
             Self::Compressed { path, command, .. } => {
                 Some(format!("decompress it first: `{command} {}`", path.display()))
             }

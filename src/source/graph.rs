@@ -7,9 +7,11 @@ use super::{ManifestGraph, SourceError};
 use crate::oci::{Descriptor, Digest, DigestAlgorithm, Digester, Manifest, media_type};
 
 /// How deep indexes may be nested.
-const MAX_DEPTH: usize = 4;
+pub(super) const MAX_DEPTH: usize = 4;
 /// How many manifests an image may consist of.
-const MAX_MANIFESTS: usize = 1000;
+pub(super) const MAX_MANIFESTS: usize = 1000;
+/// How many bytes the manifests of an image may have in all, since they are kept in memory.
+const MAX_BYTES: usize = 16 << 20;
 
 /// Returns the name of the file that holds the content with this digest.
 pub(super) fn blob_name(digest: &Digest) -> String {
@@ -69,6 +71,7 @@ pub(super) fn check_content(path: &str, descriptor: &Descriptor, bytes: &[u8]) -
 struct Walk<'a> {
     store: &'a dyn Store,
     graph: ManifestGraph,
+    bytes: usize,
     /// What each manifest was described as: a second description must be the same.
     manifests: HashMap<Digest, (String, u64)>,
     /// The size of each config and layer.
@@ -78,7 +81,7 @@ struct Walk<'a> {
 impl<'a> Walk<'a> {
     fn new(store: &'a dyn Store) -> Self {
         let graph = ManifestGraph { manifests: Vec::new(), blobs: Vec::new() };
-        Self { store, graph, manifests: HashMap::new(), blobs: HashMap::new() }
+        Self { store, graph, bytes: 0, manifests: HashMap::new(), blobs: HashMap::new() }
     }
 
     fn visit(&mut self, descriptor: &Descriptor, depth: usize) -> Result<(), SourceError> {
@@ -98,6 +101,10 @@ impl<'a> Walk<'a> {
             return Err(SourceError::TooComplex { what: "levels", limit: MAX_DEPTH });
         }
         let manifest = load_manifest(self.store, descriptor)?.ok_or_else(|| self.missing(descriptor))?;
+        self.bytes += manifest.bytes().len();
+        if self.bytes > MAX_BYTES {
+            return Err(SourceError::TooComplex { what: "bytes of manifests", limit: MAX_BYTES });
+        }
         self.visit_children(&manifest, depth)?;
         self.graph.manifests.push(manifest);
         Ok(())

@@ -5,9 +5,14 @@
 //! [`gzip::compress`].
 
 mod archive;
+mod daemon;
+mod docker_archive;
 mod error;
+#[cfg(test)]
+mod fixture;
 mod graph;
 pub mod gzip;
+mod layers;
 mod layout;
 mod selection;
 mod spec;
@@ -67,10 +72,12 @@ impl SourceSpec {
     /// An engine's image is exported to an unlinked temporary file in the first of `spool` that takes it, or else in the
     /// system's temporary directory or the current one. Files of the other kinds are read where they are.
     pub async fn open(&self, spool: &[PathBuf]) -> Result<Box<dyn Source>, SourceError> {
+        if let Self::DockerDaemon { name, socket } = self {
+            return daemon::open(name, socket, spool).await;
+        }
         let spec = self.clone();
-        let _ = spool;
         let opened = tokio::task::spawn_blocking(move || spec.open_files()).await;
-        opened.map_err(|error| SourceError::Read { path: String::new(), source: io::Error::other(error) })?
+        opened.map_err(|error| SourceError::Read { path: "source".to_owned(), source: io::Error::other(error) })?
     }
 
     fn open_files(&self) -> Result<Box<dyn Source>, SourceError> {
@@ -83,7 +90,11 @@ impl SourceSpec {
                 let store = Box::new(Archive::open(path)?);
                 Ok(Box::new(Layout::open(store, "oci-archive", reference.as_deref())?))
             }
-            Self::DockerArchive { path, .. } => Err(SourceError::NotADockerArchive { path: path.clone() }),
+            Self::DockerArchive { path, reference } => docker_archive::open(
+                Archive::open(path)?,
+                &format!("docker-archive:{}:", path.display()),
+                reference.as_deref(),
+            ),
             Self::DockerDaemon { socket, .. } => Err(SourceError::NoSocket { socket: socket.clone() }),
         }
     }

@@ -99,3 +99,72 @@ impl ParseSourceError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{Files, directory};
+    use super::*;
+
+    fn parse(text: &str) -> Result<SourceSpec, ParseSourceError> {
+        SourceSpec::parse(text, Path::new("/var/run/docker.sock"))
+    }
+
+    fn located(path: &str, reference: Option<&str>) -> (PathBuf, Option<String>) {
+        (PathBuf::from(path), reference.map(ToOwned::to_owned))
+    }
+
+    #[test]
+    fn every_form_is_read() {
+        let digest = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
+        let oci = |(path, reference)| Ok(SourceSpec::OciLayout { path, reference });
+        let oci_archive = |(path, reference)| Ok(SourceSpec::OciArchive { path, reference });
+        let docker_archive = |(path, reference)| Ok(SourceSpec::DockerArchive { path, reference });
+
+        assert_eq!(parse("oci:image/"), oci(located("image/", None)));
+        assert_eq!(parse("oci:image:v1"), oci(located("image", Some("v1"))));
+        assert_eq!(parse(&format!("oci:image:{digest}")), oci(located("image", Some(digest))));
+        assert_eq!(parse("oci-archive:a.tar:v1"), oci_archive(located("a.tar", Some("v1"))));
+        assert_eq!(parse("docker-archive:a.tar:app:1"), docker_archive(located("a.tar", Some("app:1"))));
+        assert_eq!(
+            parse("docker-daemon:app:1"),
+            Ok(SourceSpec::DockerDaemon { name: "app:1".to_owned(), socket: "/var/run/docker.sock".into() })
+        );
+        assert_eq!(
+            parse("registry:ghcr.io/acme/app:1"),
+            Err(ParseSourceError::Registry { reference: "ghcr.io/acme/app:1".to_owned() })
+        );
+    }
+
+    #[test]
+    fn what_is_no_source_gets_all_forms_to_choose_from() {
+        let error = parse("image.tar").unwrap_err();
+
+        insta::assert_snapshot!(format!("{error}\nhint: {}", error.hint().unwrap()), @r"
+        `image.tar` is not a source
+        hint: a source is one of `oci:DIR[:REF]` (`oci:image/`), `oci-archive:FILE[:REF]` (`oci-archive:image.tar`), `docker-archive:FILE[:NAME]` (`docker-archive:image.tar`), `docker-daemon:NAME` (`docker-daemon:app:latest`), `registry:REF` (`registry:ghcr.io/acme/app:1`)
+        ");
+        assert!(matches!(parse("dir:image"), Err(ParseSourceError::Unknown { .. })));
+        assert!(
+            ["oci:", "oci::v1", "oci:image:", "docker-daemon:", "registry:"]
+                .iter()
+                .all(|text| matches!(parse(text), Err(ParseSourceError::Empty { .. })))
+        );
+    }
+
+    #[test]
+    fn a_path_tells_what_it_is() {
+        let parent = directory();
+        let mut files = Files::layout();
+        let image = files.image("one");
+        let mut files = files.list(&[image]);
+        let detect = |path: PathBuf| SourceSpec::detect(&path);
+
+        assert!(matches!(detect(files.write_to(parent.path())), Some(SourceSpec::OciLayout { .. })));
+        assert!(matches!(detect(files.tar_to(parent.path())), Some(SourceSpec::OciArchive { .. })));
+        files.add("manifest.json", b"[]");
+        assert!(matches!(detect(files.tar_to(parent.path())), Some(SourceSpec::DockerArchive { .. })));
+        assert_eq!(detect(parent.path().to_owned()), None);
+        assert_eq!(detect(parent.path().join("image/index.json")), None);
+        assert_eq!(detect(parent.path().join("absent")), None);
+    }
+}

@@ -75,6 +75,9 @@ impl Directory {
             }
             path.push(part);
             metadata = match fs::symlink_metadata(&path) {
+                Ok(metadata) if metadata.is_symlink() => {
+                    return Err(SourceError::LinkInLayout { path: path.display().to_string() });
+                }
                 Ok(metadata) => Some(metadata),
                 Err(error) if is_absent(&error) => return Ok(None),
                 Err(source) => return Err(SourceError::Read { path: path.display().to_string(), source }),
