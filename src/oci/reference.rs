@@ -115,6 +115,11 @@ impl Reference {
         Ok(Self { repository, tag, digest })
     }
 
+    /// Returns the reference to `tag` in `repository`.
+    pub fn tagged(repository: &Repository, tag: &Tag) -> Self {
+        Self { repository: repository.clone(), tag: Some(tag.clone()), digest: None }
+    }
+
     /// Returns the repository.
     pub fn repository(&self) -> &Repository {
         &self.repository

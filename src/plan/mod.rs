@@ -33,6 +33,8 @@ pub struct Plan {
     pub signing: Option<SigningPlan>,
     /// Whether the image is verified before its tags move.
     pub verification: Verification,
+    /// Folders that may hold an engine's export while it is read, the first choice first.
+    pub spool: Vec<std::path::PathBuf>,
     /// What is reported, and where.
     pub report: ReportPlan,
     /// The job that asks for it.
@@ -61,6 +63,7 @@ impl Plan {
         Ok(Self {
             registry: registry::resolve(&registry::Asked::by_publish(args, secrets), &image.repository, environment)?,
             report: ReportPlan::resolve(args, environment, &job),
+            spool: ["TMPDIR", "RUNNER_TEMP"].into_iter().filter_map(|name| environment.get(name)).map(Into::into).collect(),
             source,
             image,
             signing,

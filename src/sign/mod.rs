@@ -157,6 +157,17 @@ pub enum SignError {
         /// The rule that it breaks.
         reason: String,
     },
+    /// It is no public key.
+    #[error("`{origin}` is not a public key")]
+    NotAPublicKey {
+        /// Where it came from.
+        origin: String,
+        /// What is wrong with it.
+        source: crate::sigstore::ParsePublicKeyError,
+    },
+    /// Two passwords were typed, and they are not the same.
+    #[error("the two passwords are not the same")]
+    PasswordsDiffer,
     /// Encrypted, and there is no password.
     #[error("the key `{origin}` is encrypted, and no password was given")]
     PasswordMissing {
@@ -217,6 +228,9 @@ impl SignError {
             }
             Self::NotAKey { .. } => {
                 Some("give a `cosign.key`, or a PEM file with `-----BEGIN PRIVATE KEY-----`".to_owned())
+            }
+            Self::NotAPublicKey { .. } => {
+                Some("give the public key: `cosign.pub`, with `-----BEGIN PUBLIC KEY-----`".to_owned())
             }
             Self::Exists { .. } => Some("choose another name with `--output-key-prefix`, or remove it".to_owned()),
             Self::Unreadable { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {

@@ -8,6 +8,12 @@ use crate::oci::{Digest, ParseManifestError};
 /// The source cannot be read, or is not what it says it is.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
+    /// A path without a prefix, and nothing there that is known.
+    #[error("`{}` is neither an OCI layout nor an archive of an image", path.display())]
+    Unrecognised {
+        /// The path.
+        path: PathBuf,
+    },
     /// The file or directory that the `source` input names does not exist.
     #[error("there is no `{path}`")]
     Absent {
