@@ -44,17 +44,24 @@ pub(super) enum Stored {
 impl Registry {
     /// Returns the content of a blob, checked against the descriptor's size and digest. Refuses more than `limit` bytes.
     pub async fn blob(&self, repository: &Repository, blob: &Descriptor, limit: u64) -> Result<Vec<u8>, RegistryError> {
-        let name = || format!("{repository}@{}", blob.digest);
         if blob.size > limit {
-            return Err(RegistryError::TooLarge { name: name(), limit });
+            return Err(RegistryError::TooLarge { name: format!("{repository}@{}", blob.digest), limit });
         }
+        match self.fetch_blob(repository, blob).await {
+            // It may have been garbled on its way: worth a second look.
+            Err(RegistryError::Digest { .. }) => self.fetch_blob(repository, blob).await,
+            fetched => fetched,
+        }
+    }
+
+    async fn fetch_blob(&self, repository: &Repository, blob: &Descriptor) -> Result<Vec<u8>, RegistryError> {
         let url = self.transport().url(repository, &format!("blobs/{}", blob.digest))?;
         let call = Call::new(Method::GET, url, Scope::pull(repository)).limit(blob.size);
         let answer = self.transport().send(&call).await?;
         if answer.status != StatusCode::OK {
             return Err(self.transport().refusal(&call.scope, &answer).await);
         }
-        check_digest(&name(), &blob.digest, &answer.body)?;
+        check_digest(&format!("{repository}@{}", blob.digest), &blob.digest, &answer.body)?;
         if answer.body.len() as u64 != blob.size {
             let reason = format!("it has {} bytes, and its descriptor says {}", answer.body.len(), blob.size);
             return Err(RegistryError::Protocol { request: answer.request(), reason });

@@ -8,7 +8,7 @@ use url::Url;
 
 use super::authentication::Authentication;
 use super::error::{Purpose, RegistryError, Rejection, TransportError};
-use crate::http::{Failure, IDLE_TIMEOUT, Silence, classify, excerpt, redact};
+use crate::http::{Failure, IDLE_TIMEOUT, Silence, classify, excerpt, reason, redact};
 
 /// The most bytes that are read of an answer that says no.
 const MAX_ERROR: u64 = 64 << 10;
@@ -121,14 +121,14 @@ pub(super) async fn receive(
 /// Judges why no answer came.
 pub(super) fn lost(url: &Url, error: reqwest::Error) -> Lost {
     let host = host(url);
-    let source = TransportError::Connection(error.without_url());
-    let TransportError::Connection(error) = &source else {
-        return silent(url);
-    };
-    match classify(error) {
+    let error = error.without_url();
+    tracing::debug!(url = redact(url), %error, reason = reason(&error), "no answer");
+    let source = TransportError::Connection { reason: reason(&error) };
+    match classify(&error) {
         Silence::Retryable(failure) => Lost::Silence { host, failure, source },
         Silence::UnknownCertificateAuthority => Lost::Final(RegistryError::UnknownCertificateAuthority { host }),
         Silence::Certificate(reason) => Lost::Final(RegistryError::Certificate { host, reason }),
+        Silence::NotTls => Lost::Final(RegistryError::NotTls { host }),
         Silence::Permanent => Lost::Final(RegistryError::Connect { host, attempts: 1, source }),
     }
 }
@@ -189,7 +189,7 @@ impl Answer {
     /// Returns the first error code and its message, or what else the body says.
     fn said(&self) -> (Option<String>, Option<String>) {
         let Ok(body) = serde_json::from_slice::<ErrorBody>(&self.body) else {
-            let plain = self.content_type().is_some_and(|media_type| media_type == "text/plain");
+            let plain = self.content_type().is_none_or(|media_type| media_type == "text/plain");
             return (None, plain.then(|| String::from_utf8_lossy(&self.body).into_owned()));
         };
         match body.errors.into_iter().next() {
