@@ -14,9 +14,9 @@ use super::error::RegistryError;
 use super::exchange::{Answer, Lost, Server, lost, receive, silent};
 use super::manifest::check_digest;
 use super::progress::Progress;
-use super::stream::{Content, Measured, Outgoing, Pace};
+use super::stream::{Content, FINISH_TIMEOUT, Measured, Outgoing, Pace};
 use super::transport::{Call, answer_failure};
-use crate::http::{Attempt, Failure, Retry};
+use crate::http::{Attempt, Failure, IDLE_TIMEOUT, Retry};
 use crate::oci::{Descriptor, Repository};
 
 /// The sizes of chunks that are tried, one after the other, when a registry refuses a whole blob at once: GitHub's limit
@@ -333,7 +333,7 @@ impl Uploader<'_> {
                 response = &mut response => return response.map_err(|error| lost(url, error)),
                 () = tokio::time::sleep_until(deadline) => {
                     if pace.deadline() <= deadline {
-                        return Err(silent(url));
+                        return Err(silent(url, IDLE_TIMEOUT));
                     }
                 }
             }
@@ -402,7 +402,7 @@ impl Uploader<'_> {
 
     /// Completes an upload of which all bytes were sent.
     async fn close_session(&self, session: &Url, blob: &Descriptor) -> Result<(), Setback> {
-        let call = Call::new(Method::PUT, with_digest(session, blob), self.scope.clone());
+        let call = Call::new(Method::PUT, with_digest(session, blob), self.scope.clone()).wait(FINISH_TIMEOUT);
         let answer = self.registry.transport().send(&call).await?;
         if answer.status.is_success() { Ok(()) } else { Err(self.judge(&answer).await) }
     }

@@ -378,8 +378,8 @@ pub enum TransportError {
         /// The innermost reason.
         reason: String,
     },
-    /// The server was silent for too long.
-    #[error("the server was silent for {seconds} seconds")]
+    /// The server took too long.
+    #[error("no answer within {seconds} seconds")]
     Silent {
         /// For how long.
         seconds: u64,

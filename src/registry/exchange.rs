@@ -1,5 +1,7 @@
 //! One request and its answer: bounded in time and size, no retries, no redirects.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
 use reqwest::{Request, Response, StatusCode};
@@ -14,6 +16,28 @@ use crate::http::{Failure, IDLE_TIMEOUT, Silence, classify, excerpt, reason, red
 const MAX_ERROR: u64 = 64 << 10;
 /// How often [`IDLE_TIMEOUT`] fits into the time that an answer's body may take.
 const BODY_TIMEOUTS: u32 = 5;
+
+/// How much of an answer is accepted, and how long it may take to begin.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) bytes: u64,
+    pub(super) wait: Duration,
+}
+
+impl Limits {
+    /// The slowest sending that is waited for.
+    const BYTES_PER_SECOND: u64 = 16 << 10;
+
+    pub(super) fn new(bytes: u64) -> Self {
+        Self { bytes, wait: IDLE_TIMEOUT }
+    }
+
+    /// Returns how long to wait for the answer to `request`: its body has to be sent first.
+    fn wait_for(self, request: &Request) -> Duration {
+        let body = request.body().and_then(reqwest::Body::as_bytes).map_or(0, <[u8]>::len);
+        self.wait + Duration::from_secs(body as u64 / Self::BYTES_PER_SECOND)
+    }
+}
 
 /// Whose answer it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,20 +82,21 @@ impl From<RegistryError> for Lost {
     }
 }
 
-/// Sends `request` and reads at most `limit` bytes of its answer. Do not use it to send large bodies.
+/// Sends `request`, whose body is in memory, and reads its answer.
 pub(super) async fn exchange(
     client: &reqwest::Client,
     request: Request,
-    limit: u64,
+    limits: Limits,
     server: Server,
 ) -> Result<Answer, Lost> {
     let (url, method) = (request.url().clone(), request.method().clone());
-    let response = match tokio::time::timeout(IDLE_TIMEOUT, client.execute(request)).await {
+    let wait = limits.wait_for(&request);
+    let response = match tokio::time::timeout(wait, client.execute(request)).await {
         Ok(Ok(response)) => response,
         Ok(Err(error)) => return Err(lost(&url, error)),
-        Err(_) => return Err(silent(&url)),
+        Err(_) => return Err(silent(&url, wait)),
     };
-    receive(response, method, limit, server).await
+    receive(response, method, limits.bytes, server).await
 }
 
 /// Reads an answer: at most `limit` bytes of a good one, and the beginning of one that says no.
@@ -108,13 +133,13 @@ pub(super) async fn receive(
                 // What is missing of an answer that says no does not matter.
                 Ok(Err(_)) | Err(_) if !status.is_success() => return Ok(body.freeze()),
                 Ok(Err(error)) => return Err(lost(&url, error)),
-                Err(_) => return Err(silent(&url)),
+                Err(_) => return Err(silent(&url, IDLE_TIMEOUT)),
             }
         }
     };
     match tokio::time::timeout(IDLE_TIMEOUT * BODY_TIMEOUTS, read).await {
         Ok(body) => Ok(answer(body?)),
-        Err(_) => Err(silent(&url)),
+        Err(_) => Err(silent(&url, IDLE_TIMEOUT * BODY_TIMEOUTS)),
     }
 }
 
@@ -133,8 +158,8 @@ pub(super) fn lost(url: &Url, error: reqwest::Error) -> Lost {
     }
 }
 
-pub(super) fn silent(url: &Url) -> Lost {
-    let source = TransportError::Silent { seconds: IDLE_TIMEOUT.as_secs() };
+pub(super) fn silent(url: &Url, wait: Duration) -> Lost {
+    let source = TransportError::Silent { seconds: wait.as_secs() };
     Lost::Silence { host: host(url), failure: Failure::Transient, source }
 }
 
