@@ -232,6 +232,8 @@ pub enum Silence {
     UnknownCertificateAuthority,
     /// The server's certificate is refused for another reason.
     Certificate(String),
+    /// The server does not speak TLS.
+    NotTls,
     /// Another attempt would fail as this one did.
     Permanent,
 }
@@ -241,6 +243,9 @@ pub fn classify(error: &reqwest::Error) -> Silence {
     let chain = || std::iter::successors(std::error::Error::source(error), |error| error.source());
     // rustls is reachable only as text: its errors pass through `io::Error`.
     for cause in chain().map(ToString::to_string) {
+        if cause.contains("received corrupt message of type InvalidContentType") {
+            return Silence::NotTls;
+        }
         if let Some(reason) = cause.strip_prefix("invalid peer certificate: ") {
             return match reason {
                 "UnknownIssuer" => Silence::UnknownCertificateAuthority,
@@ -258,6 +263,18 @@ pub fn classify(error: &reqwest::Error) -> Silence {
         return Silence::Retryable(Failure::Unreachable);
     }
     Silence::Retryable(Failure::Transient)
+}
+
+/// Returns the innermost reason for which no answer came, for people.
+pub fn reason(error: &reqwest::Error) -> String {
+    if error.is_dns() {
+        return "the name does not resolve".to_owned();
+    }
+    let mut innermost: &dyn std::error::Error = error;
+    while let Some(cause) = innermost.source() {
+        innermost = cause;
+    }
+    excerpt(&innermost.to_string())
 }
 
 /// Returns `url` for people: without user, password and the values of its query, which may be signatures.

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use super::challenge::{Scheme, TokenServer};
 use super::error::{Presented, Purpose, RegistryError};
-use super::exchange::{Answer, Lost, Server, exchange};
+use super::exchange::{Answer, Limits, Lost, Server, exchange};
 use super::spec::{Credential, CredentialsSpec};
 use crate::http::{Attempt, Retry, status_failure};
 use crate::oci::Repository;
@@ -274,14 +274,15 @@ impl Authentication {
     async fn ask(&self, scope: &Scope, request: impl Fn() -> Request) -> Result<Answer, RegistryError> {
         let mut retry = Retry::new(self.retry_for);
         loop {
-            let (failure, error) = match exchange(&self.client, request(), MAX_TOKEN, Server::TokenServer).await {
-                Ok(answer) => match status_failure(answer.status, &answer.headers) {
-                    None => return Ok(answer),
-                    Some(failure) => (failure, answer.unavailable(scope.purpose, self, retry.attempts())),
-                },
-                Err(Lost::Final(error)) => return Err(error),
-                Err(lost @ Lost::Silence { failure, .. }) => (failure, lost.into_error(retry.attempts())),
-            };
+            let (failure, error) =
+                match exchange(&self.client, request(), Limits::new(MAX_TOKEN), Server::TokenServer).await {
+                    Ok(answer) => match status_failure(answer.status, &answer.headers) {
+                        None => return Ok(answer),
+                        Some(failure) => (failure, answer.unavailable(scope.purpose, self, retry.attempts())),
+                    },
+                    Err(Lost::Final(error)) => return Err(error),
+                    Err(lost @ Lost::Silence { failure, .. }) => (failure, lost.into_error(retry.attempts())),
+                };
             if retry.wait(failure).await == Attempt::GiveUp {
                 return Err(error);
             }

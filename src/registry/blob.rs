@@ -14,9 +14,9 @@ use super::error::RegistryError;
 use super::exchange::{Answer, Lost, Server, lost, receive, silent};
 use super::manifest::check_digest;
 use super::progress::Progress;
-use super::stream::{Content, Measured, Outgoing, Pace};
+use super::stream::{Content, FINISH_TIMEOUT, Measured, Outgoing, Pace};
 use super::transport::{Call, answer_failure};
-use crate::http::{Attempt, Failure, Retry};
+use crate::http::{Attempt, Failure, IDLE_TIMEOUT, Retry};
 use crate::oci::{Descriptor, Repository};
 
 /// The sizes of chunks that are tried, one after the other, when a registry refuses a whole blob at once: GitHub's limit
@@ -44,17 +44,24 @@ pub(super) enum Stored {
 impl Registry {
     /// Returns the content of a blob, checked against the descriptor's size and digest. Refuses more than `limit` bytes.
     pub async fn blob(&self, repository: &Repository, blob: &Descriptor, limit: u64) -> Result<Vec<u8>, RegistryError> {
-        let name = || format!("{repository}@{}", blob.digest);
         if blob.size > limit {
-            return Err(RegistryError::TooLarge { name: name(), limit });
+            return Err(RegistryError::TooLarge { name: format!("{repository}@{}", blob.digest), limit });
         }
+        match self.fetch_blob(repository, blob).await {
+            // It may have been garbled on its way: worth a second look.
+            Err(RegistryError::Digest { .. }) => self.fetch_blob(repository, blob).await,
+            fetched => fetched,
+        }
+    }
+
+    async fn fetch_blob(&self, repository: &Repository, blob: &Descriptor) -> Result<Vec<u8>, RegistryError> {
         let url = self.transport().url(repository, &format!("blobs/{}", blob.digest))?;
         let call = Call::new(Method::GET, url, Scope::pull(repository)).limit(blob.size);
         let answer = self.transport().send(&call).await?;
         if answer.status != StatusCode::OK {
             return Err(self.transport().refusal(&call.scope, &answer).await);
         }
-        check_digest(&name(), &blob.digest, &answer.body)?;
+        check_digest(&format!("{repository}@{}", blob.digest), &blob.digest, &answer.body)?;
         if answer.body.len() as u64 != blob.size {
             let reason = format!("it has {} bytes, and its descriptor says {}", answer.body.len(), blob.size);
             return Err(RegistryError::Protocol { request: answer.request(), reason });
@@ -326,7 +333,7 @@ impl Uploader<'_> {
                 response = &mut response => return response.map_err(|error| lost(url, error)),
                 () = tokio::time::sleep_until(deadline) => {
                     if pace.deadline() <= deadline {
-                        return Err(silent(url));
+                        return Err(silent(url, IDLE_TIMEOUT));
                     }
                 }
             }
@@ -395,7 +402,7 @@ impl Uploader<'_> {
 
     /// Completes an upload of which all bytes were sent.
     async fn close_session(&self, session: &Url, blob: &Descriptor) -> Result<(), Setback> {
-        let call = Call::new(Method::PUT, with_digest(session, blob), self.scope.clone());
+        let call = Call::new(Method::PUT, with_digest(session, blob), self.scope.clone()).wait(FINISH_TIMEOUT);
         let answer = self.registry.transport().send(&call).await?;
         if answer.status.is_success() { Ok(()) } else { Err(self.judge(&answer).await) }
     }

@@ -71,6 +71,12 @@ pub enum RegistryError {
         /// The rule that it breaks.
         reason: String,
     },
+    /// The server does not speak TLS.
+    #[error("`{host}` does not speak https")]
+    NotTls {
+        /// The host.
+        host: String,
+    },
     /// No connection, or it broke, time and again.
     #[error("no answer from `{host}` ({attempts} {})", plural(*attempts))]
     Connect {
@@ -227,6 +233,21 @@ impl RegistryError {
             Self::UnknownCertificateAuthority { host } => {
                 Some(format!("if `{host}` has a private certificate authority, give its PEM file as `registry-ca`"))
             }
+            Self::NotTls { host } => {
+                Some(format!("if `{host}` is meant to be reached in plain HTTP, set `insecure: true`"))
+            }
+            Self::Connect { host, .. } if host.starts_with("localhost") || host.starts_with("127.") => Some(format!(
+                "inside a container, `{host}` is the container itself: use the name of the service, for example \
+                 `registry:5000`, with `insecure: true`"
+            )),
+            Self::Status { source, .. }
+                if source.message.as_deref().is_some_and(|text| text.contains(HTTPS_SERVER)) =>
+            {
+                Some(
+                    "the registry speaks https: leave out `insecure`, and give `registry-ca` if it is on this machine"
+                        .to_owned(),
+                )
+            }
             Self::NotFound { repository, .. } if is_ecr(repository.registry()) => Some(format!(
                 "create the repository: `aws ecr create-repository --repository-name {}`",
                 repository.path()
@@ -241,6 +262,9 @@ impl RegistryError {
 
 /// The reason that a redirect from `https` to `http` is refused for.
 pub(super) const HTTPS_TO_HTTP: &str = "it leads from https to http";
+
+/// What Go's servers answer to plain HTTP on a port of https.
+const HTTPS_SERVER: &str = "HTTP request to an HTTPS server";
 
 fn is_ecr(registry: &str) -> bool {
     registry.ends_with(".amazonaws.com") && registry.contains(".dkr.ecr.")
@@ -348,11 +372,14 @@ impl std::error::Error for Rejection {}
 /// Why no answer came.
 #[derive(Debug, thiserror::Error)]
 pub enum TransportError {
-    /// The connection failed.
-    #[error("the connection failed")]
-    Connection(#[source] reqwest::Error),
-    /// The server was silent for too long.
-    #[error("the server was silent for {seconds} seconds")]
+    /// There was no connection, or it broke.
+    #[error("{reason}")]
+    Connection {
+        /// The innermost reason.
+        reason: String,
+    },
+    /// The server took too long.
+    #[error("no answer within {seconds} seconds")]
     Silent {
         /// For how long.
         seconds: u64,

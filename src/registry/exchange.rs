@@ -1,5 +1,7 @@
 //! One request and its answer: bounded in time and size, no retries, no redirects.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
 use reqwest::{Request, Response, StatusCode};
@@ -8,12 +10,34 @@ use url::Url;
 
 use super::authentication::Authentication;
 use super::error::{Purpose, RegistryError, Rejection, TransportError};
-use crate::http::{Failure, IDLE_TIMEOUT, Silence, classify, excerpt, redact};
+use crate::http::{Failure, IDLE_TIMEOUT, Silence, classify, excerpt, reason, redact};
 
 /// The most bytes that are read of an answer that says no.
 const MAX_ERROR: u64 = 64 << 10;
 /// How often [`IDLE_TIMEOUT`] fits into the time that an answer's body may take.
 const BODY_TIMEOUTS: u32 = 5;
+
+/// How much of an answer is accepted, and how long it may take to begin.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) bytes: u64,
+    pub(super) wait: Duration,
+}
+
+impl Limits {
+    /// The slowest sending that is waited for.
+    const BYTES_PER_SECOND: u64 = 16 << 10;
+
+    pub(super) fn new(bytes: u64) -> Self {
+        Self { bytes, wait: IDLE_TIMEOUT }
+    }
+
+    /// Returns how long to wait for the answer to `request`: its body has to be sent first.
+    fn wait_for(self, request: &Request) -> Duration {
+        let body = request.body().and_then(reqwest::Body::as_bytes).map_or(0, <[u8]>::len);
+        self.wait + Duration::from_secs(body as u64 / Self::BYTES_PER_SECOND)
+    }
+}
 
 /// Whose answer it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,20 +82,21 @@ impl From<RegistryError> for Lost {
     }
 }
 
-/// Sends `request` and reads at most `limit` bytes of its answer. Do not use it to send large bodies.
+/// Sends `request`, whose body is in memory, and reads its answer.
 pub(super) async fn exchange(
     client: &reqwest::Client,
     request: Request,
-    limit: u64,
+    limits: Limits,
     server: Server,
 ) -> Result<Answer, Lost> {
     let (url, method) = (request.url().clone(), request.method().clone());
-    let response = match tokio::time::timeout(IDLE_TIMEOUT, client.execute(request)).await {
+    let wait = limits.wait_for(&request);
+    let response = match tokio::time::timeout(wait, client.execute(request)).await {
         Ok(Ok(response)) => response,
         Ok(Err(error)) => return Err(lost(&url, error)),
-        Err(_) => return Err(silent(&url)),
+        Err(_) => return Err(silent(&url, wait)),
     };
-    receive(response, method, limit, server).await
+    receive(response, method, limits.bytes, server).await
 }
 
 /// Reads an answer: at most `limit` bytes of a good one, and the beginning of one that says no.
@@ -108,33 +133,33 @@ pub(super) async fn receive(
                 // What is missing of an answer that says no does not matter.
                 Ok(Err(_)) | Err(_) if !status.is_success() => return Ok(body.freeze()),
                 Ok(Err(error)) => return Err(lost(&url, error)),
-                Err(_) => return Err(silent(&url)),
+                Err(_) => return Err(silent(&url, IDLE_TIMEOUT)),
             }
         }
     };
     match tokio::time::timeout(IDLE_TIMEOUT * BODY_TIMEOUTS, read).await {
         Ok(body) => Ok(answer(body?)),
-        Err(_) => Err(silent(&url)),
+        Err(_) => Err(silent(&url, IDLE_TIMEOUT * BODY_TIMEOUTS)),
     }
 }
 
 /// Judges why no answer came.
 pub(super) fn lost(url: &Url, error: reqwest::Error) -> Lost {
     let host = host(url);
-    let source = TransportError::Connection(error.without_url());
-    let TransportError::Connection(error) = &source else {
-        return silent(url);
-    };
-    match classify(error) {
+    let error = error.without_url();
+    tracing::debug!(url = redact(url), %error, reason = reason(&error), "no answer");
+    let source = TransportError::Connection { reason: reason(&error) };
+    match classify(&error) {
         Silence::Retryable(failure) => Lost::Silence { host, failure, source },
         Silence::UnknownCertificateAuthority => Lost::Final(RegistryError::UnknownCertificateAuthority { host }),
         Silence::Certificate(reason) => Lost::Final(RegistryError::Certificate { host, reason }),
+        Silence::NotTls => Lost::Final(RegistryError::NotTls { host }),
         Silence::Permanent => Lost::Final(RegistryError::Connect { host, attempts: 1, source }),
     }
 }
 
-pub(super) fn silent(url: &Url) -> Lost {
-    let source = TransportError::Silent { seconds: IDLE_TIMEOUT.as_secs() };
+pub(super) fn silent(url: &Url, wait: Duration) -> Lost {
+    let source = TransportError::Silent { seconds: wait.as_secs() };
     Lost::Silence { host: host(url), failure: Failure::Transient, source }
 }
 
@@ -189,7 +214,7 @@ impl Answer {
     /// Returns the first error code and its message, or what else the body says.
     fn said(&self) -> (Option<String>, Option<String>) {
         let Ok(body) = serde_json::from_slice::<ErrorBody>(&self.body) else {
-            let plain = self.content_type().is_some_and(|media_type| media_type == "text/plain");
+            let plain = self.content_type().is_none_or(|media_type| media_type == "text/plain");
             return (None, plain.then(|| String::from_utf8_lossy(&self.body).into_owned()));
         };
         match body.errors.into_iter().next() {

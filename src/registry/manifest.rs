@@ -94,9 +94,13 @@ impl Registry {
 
     /// Returns the manifest that `image` names, checked against its digest.
     pub async fn manifest(&self, image: &PinnedReference) -> Result<Manifest, RegistryError> {
-        self.find_manifest(image.repository(), &image.digest().to_string())
-            .await?
-            .ok_or_else(|| RegistryError::ManifestNotFound { image: image.clone() })
+        let target = image.digest().to_string();
+        let found = match self.find_manifest(image.repository(), &target).await {
+            // It may have been garbled on its way: worth a second look.
+            Err(RegistryError::Digest { .. }) => self.find_manifest(image.repository(), &target).await?,
+            found => found?,
+        };
+        found.ok_or_else(|| RegistryError::ManifestNotFound { image: image.clone() })
     }
 
     /// Returns what `reference` names at this moment. `None`: nothing.

@@ -12,7 +12,8 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Returns the size of everything that has to be sent, as far as it is known.
+    /// Returns the size of everything that has to be sent, as far as it is known. For a layer that is being compressed
+    /// it is the uncompressed size until its end.
     pub fn total_bytes(&self) -> u64 {
         self.total_bytes.load(Ordering::Relaxed)
     }
@@ -38,6 +39,12 @@ impl Progress {
 
     pub(super) fn expect_bytes(&self, count: u64) {
         self.total_bytes.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Replaces a size that was a guess.
+    pub(super) fn revise_bytes(&self, guess: u64, count: u64) {
+        self.total_bytes.fetch_add(count, Ordering::Relaxed);
+        self.total_bytes.fetch_sub(guess, Ordering::Relaxed);
     }
 
     pub(super) fn send(&self, count: u64) {

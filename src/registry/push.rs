@@ -15,7 +15,7 @@ use super::manifest::ManifestTarget;
 use super::progress::Progress;
 use super::stream::Content;
 use crate::oci::{Descriptor, Digest, Manifest, PinnedReference, Repository, media_type};
-use crate::source::{LayeredImage, ManifestGraph, Source, SourceImage};
+use crate::source::{LayeredImage, ManifestGraph, Source, SourceImage, SourceLayer};
 
 /// Blobs from this size on share a few connections: more would not be faster, only hungrier.
 const BIG: u64 = 4 << 20;
@@ -208,27 +208,28 @@ impl Push<'_> {
 
     /// Compresses and pushes layers, and the manifest that is made of what comes out.
     async fn layers(&self, image: &LayeredImage) -> Result<Manifest, RegistryError> {
-        let mut distinct: Vec<&Digest> = Vec::new();
+        let mut distinct: Vec<&SourceLayer> = Vec::new();
         for layer in &image.layers {
-            if !distinct.contains(&&layer.diff_id) {
-                distinct.push(&layer.diff_id);
+            if distinct.iter().all(|known| known.diff_id != layer.diff_id) {
+                distinct.push(layer);
             }
         }
         self.progress.expect_blobs(distinct.len() + 1);
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(COMPRESSION_THREADS);
         // The config goes first: it is small, and finds out how to log in.
         let config = Descriptor::of(media_type::OCI_CONFIG, &image.config);
-        self.progress.expect_bytes(config.size);
+        self.progress.expect_bytes(config.size + distinct.iter().map(|layer| layer.size).sum::<u64>());
         let stored = self.uploader.store(&config, &Content::Bytes(image.config.clone().into())).await?;
         self.count.stored(stored, config.size);
         self.progress.finish_blob();
         let compressed: Vec<_> = stream::iter(distinct)
-            .map(async |diff_id: &Digest| {
+            .map(async |from: &SourceLayer| {
+                let diff_id = &from.diff_id;
                 let content =
                     Content::Compressed { source: Arc::clone(self.source), diff_id: diff_id.clone(), threads };
                 let layer = self.uploader.compress(media_type::OCI_LAYER_GZIP, &content).await?;
                 self.count.stored(Stored::Uploaded, layer.size);
-                self.progress.expect_bytes(layer.size);
+                self.progress.revise_bytes(from.size, layer.size);
                 self.progress.finish_blob();
                 Ok::<_, RegistryError>((diff_id, layer))
             })

@@ -24,7 +24,7 @@ const MAX_PAGES: usize = 100;
 /// The most referrers of one manifest.
 const MAX_REFERRERS: usize = 1000;
 /// How often the listing is looked at, or written, before giving up.
-const ATTEMPTS: u32 = 8;
+const ATTEMPTS: u32 = 12;
 /// The shortest time after which a listing that was written is looked at once more.
 const SETTLE: Duration = Duration::from_millis(300);
 

@@ -1,5 +1,6 @@
 //! What the plan decides about registries.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use serde::ser::SerializeMap as _;
@@ -39,7 +40,7 @@ pub enum PlainHttp {
 }
 
 /// Where credentials come from, in order of precedence.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Default, Serialize)]
 pub struct CredentialsSpec {
     /// Credentials that were given, by registry host (with its port, if it has one).
     pub explicit: Vec<(String, Credential)>,
@@ -51,6 +52,19 @@ pub struct CredentialsSpec {
     /// The whole environment of a credential helper.
     #[serde(skip)]
     pub helper_environment: Vec<(String, String)>,
+}
+
+impl fmt::Debug for CredentialsSpec {
+    /// Leaves out the values of the helpers' environment: they may be secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.helper_environment.iter().map(|(name, _)| name).collect();
+        f.debug_struct("CredentialsSpec")
+            .field("explicit", &self.explicit)
+            .field("config_files", &self.config_files)
+            .field("helper_path", &self.helper_path)
+            .field("helper_environment", &names)
+            .finish()
+    }
 }
 
 /// What is shown to a registry, or to its token server.
@@ -113,6 +127,12 @@ mod tests {
             text,
             r#"[{"kind":"anonymous"},{"kind":"basic","username":"ann"},{"kind":"identity-token"},{"kind":"registry-token"}]"#
         );
-        assert!(!format!("{credentials:?}").contains("hunter2"));
+        let spec = CredentialsSpec {
+            explicit: credentials.map(|credential| ("ghcr.io".to_owned(), credential)).into(),
+            helper_environment: vec![("AWS_SECRET_ACCESS_KEY".to_owned(), "hunter2".to_owned())],
+            ..CredentialsSpec::default()
+        };
+        assert!(!format!("{spec:?}").contains("hunter2"));
+        assert!(!serde_json::to_string(&spec).unwrap().contains("hunter2"));
     }
 }

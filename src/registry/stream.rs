@@ -23,7 +23,7 @@ const CHUNK: usize = 128 << 10;
 /// How many chunks are read ahead.
 const AHEAD: usize = 2;
 /// How long a registry may think after the last byte: those that store on S3 copy the blob then.
-const FINISH_TIMEOUT: Duration = Duration::from_secs(600);
+pub(super) const FINISH_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Content that can be read again whenever an upload has to start anew.
 #[derive(Clone)]

@@ -10,7 +10,7 @@ use url::Url;
 use super::authentication::{Authentication, Scope, Ticket, is_challenge};
 use super::challenge::within_reach;
 use super::error::{HTTPS_TO_HTTP, RegistryError};
-use super::exchange::{Answer, Lost, Server, exchange, host};
+use super::exchange::{Answer, Limits, Lost, Server, exchange, host};
 use super::spec::{PlainHttp, RegistrySpec};
 use crate::http::{Attempt, Failure, Reach, Retry, excerpt, redact, status_failure};
 use crate::oci::Repository;
@@ -29,8 +29,7 @@ pub(super) struct Call {
     pub(super) headers: HeaderMap,
     /// `None` for requests that have no body; an empty body is announced as such, because proxies insist on it.
     pub(super) body: Option<Bytes>,
-    /// The most bytes of a good answer.
-    pub(super) limit: u64,
+    limits: Limits,
     redirects: Redirects,
 }
 
@@ -46,7 +45,15 @@ pub(super) enum Redirects {
 impl Call {
     pub(super) fn new(method: Method, url: Url, scope: Scope) -> Self {
         let body = (!matches!(method, Method::GET | Method::HEAD | Method::DELETE)).then(Bytes::new);
-        Self { method, url, scope, headers: HeaderMap::new(), body, limit: 64 << 10, redirects: Redirects::Anywhere }
+        Self {
+            method,
+            url,
+            scope,
+            headers: HeaderMap::new(),
+            body,
+            limits: Limits::new(64 << 10),
+            redirects: Redirects::Anywhere,
+        }
     }
 
     #[must_use]
@@ -61,9 +68,17 @@ impl Call {
         self
     }
 
+    /// Accepts this many bytes of a good answer.
     #[must_use]
-    pub(super) fn limit(mut self, limit: u64) -> Self {
-        self.limit = limit;
+    pub(super) fn limit(mut self, bytes: u64) -> Self {
+        self.limits.bytes = bytes;
+        self
+    }
+
+    /// Waits this long for the answer to begin.
+    #[must_use]
+    pub(super) fn wait(mut self, wait: Duration) -> Self {
+        self.limits.wait = wait;
         self
     }
 
@@ -209,7 +224,7 @@ impl Transport {
             if let Some(authorization) = ticket.authorization.clone().filter(|_| self.is_home(&call.scope, &url)) {
                 request.headers_mut().insert(AUTHORIZATION, authorization);
             }
-            let answer = exchange(&self.client, request, call.limit, Server::Registry).await?;
+            let answer = exchange(&self.client, request, call.limits, Server::Registry).await?;
             match (answer.status.as_u16(), &method) {
                 (301 | 302 | 303 | 307 | 308, &Method::GET | &Method::HEAD) | (307 | 308, _) => {
                     let outside = || {

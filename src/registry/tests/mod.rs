@@ -423,7 +423,11 @@ async fn a_manifest_that_is_not_what_was_asked_for_is_refused() {
     let digest = pushed.image.digest().to_string();
     assert!(client().manifest(&pushed.image).await.is_ok());
 
-    server.fault("GET", Fault::Answer(200, vec![("docker-content-digest", digest)], r#"{"schemaVersion":2}"#));
+    let garbled = Fault::Answer(200, vec![("docker-content-digest", digest)], r#"{"schemaVersion":2}"#);
+    server.fault("GET", garbled.clone());
+    assert!(client().manifest(&pushed.image).await.is_ok(), "once may have been an accident");
+    server.fault("GET", garbled.clone());
+    server.fault("GET", garbled);
     let error = client().manifest(&pushed.image).await.unwrap_err();
     assert!(matches!(error, RegistryError::Digest { .. }), "{error:?}");
 
@@ -447,6 +451,7 @@ async fn a_blob_is_checked_against_its_descriptor() {
     assert!(matches!(client().blob(&repository, &blob, 6).await, Err(RegistryError::TooLarge { .. })));
     assert!(matches!(client().blob(&repository, &smaller, 100).await, Err(RegistryError::TooLarge { .. })));
     assert!(matches!(client().blob(&repository, &larger, 100).await, Err(RegistryError::Protocol { .. })));
+    server.fault("GET", Fault::Answer(200, vec![], "CONTENT"));
     server.fault("GET", Fault::Answer(200, vec![], "CONTENT"));
     assert!(matches!(client().blob(&repository, &blob, 100).await, Err(RegistryError::Digest { .. })));
 }
@@ -483,4 +488,62 @@ async fn a_candidate_to_mount_from_is_used_if_the_registry_plays_along() {
     assert_eq!(server.count("POST /v2/app/blobs/uploads/?mount=sha256%3A"), 2);
     assert_eq!(server.count("POST /v2/app/blobs/uploads/ "), 1, "the second goes on in the session of the mount");
     assert_eq!(server.state.blobs.lock().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_blob_may_be_redirected_to_storage_without_the_credentials_and_not_in_circles() {
+    let (server, storage) = (Server::start().await, Server::start().await);
+    let mut spec = spec(Duration::ZERO);
+    let credential = Credential::Basic { username: "ann".to_owned(), password: Secret::new("hunter2") };
+    spec.credentials.explicit = vec![(server.address.to_string(), credential)];
+    let blob = client().push_blob(&repository(&storage), "text/plain", b"content".to_vec()).await.unwrap();
+    let path = format!("/v2/app/blobs/{}", blob.digest);
+    server.fault("GET", Fault::Answer(401, vec![("www-authenticate", "Basic realm=x".to_owned())], ""));
+    let away = vec![("location", format!("http://{}{path}", storage.address))];
+    server.fault("GET", Fault::Answer(307, away, ""));
+    let client = Registry::connect(&spec).unwrap();
+
+    assert_eq!(client.blob(&repository(&server), &blob, 100).await.unwrap(), b"content");
+    assert_eq!(server.count(&format!("GET {path} Basic")), 1);
+    assert_eq!(storage.count(&format!("GET {path} Basic")), 0);
+
+    for _ in 0..10 {
+        server.fault("GET", Fault::Answer(302, vec![("location", path.clone())], ""));
+    }
+    let error = client.blob(&repository(&server), &blob, 100).await.unwrap_err();
+    assert!(matches!(error, RegistryError::Redirect { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_401_from_where_the_registry_redirects_to_is_not_answered_with_credentials() {
+    let (server, other) = (Server::start().await, Server::start().await);
+    let mut spec = spec(Duration::ZERO);
+    let credential = Credential::Basic { username: "ann".to_owned(), password: Secret::new("hunter2") };
+    spec.credentials.explicit = vec![(server.address.to_string(), credential)];
+    let away = vec![("location", format!("http://{}/v2/app/manifests/v1", other.address))];
+    server.fault("GET", Fault::Answer(302, away, ""));
+    other.fault("GET", Fault::Answer(401, vec![("www-authenticate", "Basic realm=x".to_owned())], ""));
+
+    let error = Registry::connect(&spec).unwrap().find_manifest(&repository(&server), "v1").await.unwrap_err();
+
+    assert!(matches!(error, RegistryError::Unauthorized { .. }), "{error:?}");
+    assert_eq!(other.state.log.lock().unwrap().iter().filter(|line| line.contains("Basic")).count(), 0);
+    assert_eq!(other.count("GET"), 1);
+}
+
+#[tokio::test]
+async fn the_fallback_tag_may_be_something_else() {
+    let server = Server::start().await;
+    let pushed = push(&client(), &server, image(&[10])).await.unwrap();
+    let tag = ManifestTarget::Tag(pushed.image.digest().to_string().replace(':', "-").parse().unwrap());
+    let (manifest, repository) = (&pushed.manifest, repository(&server));
+
+    // GitLab serves the subject itself.
+    client().push_manifest(&repository, &tag, manifest.media_type(), manifest.bytes()).await.unwrap();
+    assert_eq!(client().referrers(&pushed.image).await.unwrap().listing, ReferrersListing::Nothing);
+
+    let other = String::from_utf8(manifest.bytes().to_vec()).unwrap() + " ";
+    client().push_manifest(&repository, &tag, manifest.media_type(), other.as_bytes()).await.unwrap();
+    let error = client().referrers(&pushed.image).await.unwrap_err();
+    assert!(matches!(error, RegistryError::ReferrersTag { .. }), "{error:?}");
 }
