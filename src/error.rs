@@ -10,7 +10,6 @@ use crate::sign::SignError;
 use crate::source::SourceError;
 use crate::verify::VerifyError;
 
-
 /// What a stage failed with.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

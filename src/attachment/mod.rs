@@ -77,7 +77,9 @@ impl AttachError {
         match self {
             Self::Registry(error) => error.hint(),
             Self::NotSignatures { .. } => Some("delete that tag, or write `format: bundle`".to_owned()),
-            Self::TooMany { tag, .. } => Some(format!("delete old signatures: `cosign clean` removes those of `{tag}`")),
+            Self::TooMany { tag, .. } => {
+                Some(format!("delete old signatures: `cosign clean` removes those of `{tag}`"))
+            }
             Self::Contended { .. } => Some("re-run the job: it adds only what is missing".to_owned()),
         }
     }

@@ -157,8 +157,10 @@ impl Layer {
     fn new(signature: &LegacySignature) -> Result<Self, AttachError> {
         let mut descriptor = Descriptor::of(simple_signing::MEDIA_TYPE, &signature.payload);
         descriptor.annotations.insert(SIGNATURE.to_owned(), BASE64_STANDARD.encode(&signature.signature));
-        let raw = serde_json::value::to_raw_value(&descriptor)
-            .map_err(|_| AttachError::NotSignatures { tag: String::new(), reason: "a layer is malformed".to_owned() })?;
+        let raw = serde_json::value::to_raw_value(&descriptor).map_err(|_| AttachError::NotSignatures {
+            tag: String::new(),
+            reason: "a layer is malformed".to_owned(),
+        })?;
         Ok(Self { raw, descriptor })
     }
 }

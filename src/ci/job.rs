@@ -223,9 +223,15 @@ fn azure(environment: &Environment) -> Job {
 /// Variable names, in the order of [`Job`]'s fields; an empty name is a fact that the platform does not give.
 fn from_table(platform: Platform, environment: &Environment) -> Job {
     let names = match platform {
-        Platform::CircleCi => {
-            ["CIRCLE_SHA1", "CIRCLE_WORKFLOW_ID", "", "CIRCLE_BRANCH", "CIRCLE_PROJECT_REPONAME", "CIRCLE_JOB", "CIRCLE_BUILD_URL"]
-        }
+        Platform::CircleCi => [
+            "CIRCLE_SHA1",
+            "CIRCLE_WORKFLOW_ID",
+            "",
+            "CIRCLE_BRANCH",
+            "CIRCLE_PROJECT_REPONAME",
+            "CIRCLE_JOB",
+            "CIRCLE_BUILD_URL",
+        ],
         Platform::Buildkite => [
             "BUILDKITE_COMMIT",
             "BUILDKITE_BUILD_ID",
@@ -254,9 +260,15 @@ fn from_table(platform: Platform, environment: &Environment) -> Job {
             "CI_WORKFLOW_NAME",
             "CI_PIPELINE_URL",
         ],
-        Platform::Drone => {
-            ["DRONE_COMMIT_SHA", "DRONE_BUILD_NUMBER", "", "DRONE_COMMIT_REF", "DRONE_REPO", "DRONE_STAGE_NAME", "DRONE_BUILD_LINK"]
-        }
+        Platform::Drone => [
+            "DRONE_COMMIT_SHA",
+            "DRONE_BUILD_NUMBER",
+            "",
+            "DRONE_COMMIT_REF",
+            "DRONE_REPO",
+            "DRONE_STAGE_NAME",
+            "DRONE_BUILD_LINK",
+        ],
         Platform::Codefresh => {
             ["CF_REVISION", "CF_BUILD_ID", "", "CF_BRANCH", "CF_REPO_NAME", "CF_PIPELINE_NAME", "CF_BUILD_URL"]
         }

@@ -104,10 +104,7 @@ impl InputError {
         use clap::error::ErrorKind::{DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion};
         match self {
             Self::CommandLine(error)
-                if matches!(
-                    error.kind(),
-                    DisplayHelp | DisplayVersion | DisplayHelpOnMissingArgumentOrSubcommand
-                ) =>
+                if matches!(error.kind(), DisplayHelp | DisplayVersion | DisplayHelpOnMissingArgumentOrSubcommand) =>
             {
                 Some(error.to_string())
             }
@@ -190,7 +187,8 @@ mod tests {
 
     #[test]
     fn two_spellings_with_two_values_are_a_conflict() {
-        let environment = Environment::from([("INPUT_IMAGE", "x"), ("INPUT_RETRY-FOR", "1m"), ("INPUT_RETRY_FOR", "2m")]);
+        let environment =
+            Environment::from([("INPUT_IMAGE", "x"), ("INPUT_RETRY-FOR", "1m"), ("INPUT_RETRY_FOR", "2m")]);
 
         let error = parse_words(&[], &environment).unwrap_err();
 

@@ -231,9 +231,10 @@ fn upper(name: &str) -> String {
 
 fn is_given(name: &str, words: &[OsString]) -> bool {
     let flag = format!("--{name}");
-    words.iter().filter_map(|word| word.to_str()).any(|word| {
-        word.strip_prefix(&flag).is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
-    })
+    words
+        .iter()
+        .filter_map(|word| word.to_str())
+        .any(|word| word.strip_prefix(&flag).is_some_and(|rest| rest.is_empty() || rest.starts_with('=')))
 }
 
 fn is_short_given(short: char, words: &[OsString]) -> bool {
@@ -243,9 +244,11 @@ fn is_short_given(short: char, words: &[OsString]) -> bool {
 
 /// Names inputs that nobody declared: `uses: docker://` lets misspelt ones through.
 fn unknown(environment: &Environment, known: &[Input]) -> Vec<String> {
-    let names = environment.iter().filter(|(_, value)| !value.is_empty()).filter_map(|(name, _)| name.strip_prefix("INPUT_"));
+    let names =
+        environment.iter().filter(|(_, value)| !value.is_empty()).filter_map(|(name, _)| name.strip_prefix("INPUT_"));
     let names = names.map(|name| name.to_ascii_lowercase().replace('_', "-"));
-    let strangers = names.filter(|name| !known.iter().any(|input| input.name == *name) && !RESERVED.contains(&name.as_str()));
+    let strangers =
+        names.filter(|name| !known.iter().any(|input| input.name == *name) && !RESERVED.contains(&name.as_str()));
     strangers
         .map(|name| match nearest(&name, known) {
             Some(input) => format!("unknown input `{}`: did you mean `{input}`?", crate::http::excerpt(&name)),

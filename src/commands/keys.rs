@@ -37,7 +37,11 @@ fn new_password(secrets: &SecretInputs, console: &Console) -> Result<Secret, Sig
     }
     let ask = |text: &str| rpassword::prompt_password(text).map_err(|_| missing());
     let password = ask("Password for the private key: ")?;
-    if password == ask("The same password again: ")? { Ok(Secret::new(password)) } else { Err(SignError::PasswordsDiffer) }
+    if password == ask("The same password again: ")? {
+        Ok(Secret::new(password))
+    } else {
+        Err(SignError::PasswordsDiffer)
+    }
 }
 
 pub(super) fn public_key(

@@ -2,9 +2,7 @@
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
-use crate::attachment::{
-    Attached, LegacySignature, Outcome, attach_bundle, attach_legacy, find_bundle, find_legacy,
-};
+use crate::attachment::{Attached, LegacySignature, Outcome, attach_bundle, attach_legacy, find_bundle, find_legacy};
 use crate::error::Error;
 use crate::oci::{Descriptor, Manifest, PinnedReference};
 use crate::plan::{Recursion, SigningPlan};
@@ -52,9 +50,10 @@ pub(super) async fn sign_all(
     report: &mut Report,
 ) -> Result<(), Error> {
     let signed = images.iter().map(|image| sign_image(registry, image, signer, signing));
-    let mut signed = futures_util::stream::iter(signed).buffered(WIDTH).zip(futures_util::stream::iter(images)).map(
-        |(attached, image)| attached.map(|attached| (image, attached)),
-    );
+    let mut signed = futures_util::stream::iter(signed)
+        .buffered(WIDTH)
+        .zip(futures_util::stream::iter(images))
+        .map(|(attached, image)| attached.map(|attached| (image, attached)));
     while let Some((image, attached)) = signed.try_next().await? {
         report.record_signature(&image.reference, &attached);
     }

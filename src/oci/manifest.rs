@@ -23,7 +23,7 @@ pub struct Manifest {
 
 #[derive(Clone, Debug)]
 enum Content {
-    Image(ImageManifest),
+    Image(Box<ImageManifest>),
     Index(Index),
 }
 
@@ -41,7 +41,7 @@ impl Manifest {
         let content = if media_type::is_index(&media_type) {
             Content::Index(serde_json::from_slice(&bytes)?)
         } else {
-            Content::Image(serde_json::from_slice(&bytes)?)
+            Content::Image(Box::new(serde_json::from_slice(&bytes)?))
         };
         let descriptor = Descriptor { artifact_type: shape.artifact_type, ..Descriptor::of(&media_type, &bytes) };
         let manifest = Self { bytes, descriptor, content };

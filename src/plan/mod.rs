@@ -58,12 +58,15 @@ impl Plan {
         let source = SourcePlan::resolve(args.source.as_deref(), environment)?;
         let image = ImagePlan::resolve(args, &source)?;
         let signing = SigningPlan::resolve(args, secrets, environment, &job)?;
-        let verification =
-            if args.verify && signing.is_some() { Verification::Required } else { Verification::Off };
+        let verification = if args.verify && signing.is_some() { Verification::Required } else { Verification::Off };
         Ok(Self {
             registry: registry::resolve(&registry::Asked::by_publish(args, secrets), &image.repository, environment)?,
             report: ReportPlan::resolve(args, environment, &job),
-            spool: ["TMPDIR", "RUNNER_TEMP"].into_iter().filter_map(|name| environment.get(name)).map(Into::into).collect(),
+            spool: ["TMPDIR", "RUNNER_TEMP"]
+                .into_iter()
+                .filter_map(|name| environment.get(name))
+                .map(Into::into)
+                .collect(),
             source,
             image,
             signing,

@@ -145,7 +145,9 @@ fn of_the_job(asked: &Asked<'_>, registry: &str, environment: &Environment) -> O
         Some((registry.to_owned(), Credential::Basic { username: username.to_owned(), password }))
     };
     if environment.get("CI_REGISTRY").is_some_and(|own| own.eq_ignore_ascii_case(registry)) {
-        if let (Some(user), Some(password)) = (environment.get("CI_REGISTRY_USER"), environment.get("CI_REGISTRY_PASSWORD")) {
+        if let (Some(user), Some(password)) =
+            (environment.get("CI_REGISTRY_USER"), environment.get("CI_REGISTRY_PASSWORD"))
+        {
             return basic(user, Secret::new(password));
         }
         if let Some(token) = environment.get("CI_JOB_TOKEN") {

@@ -40,11 +40,8 @@ fn a_github_job_logs_in_with_its_own_token() {
 #[test]
 fn the_jobs_token_is_for_the_platforms_registry_only() {
     let github = Environment::from([("GITHUB_ACTIONS", "true"), ("INPUT_TOKEN", "hunter2")]);
-    let gitlab = Environment::from([
-        ("GITLAB_CI", "true"),
-        ("CI_REGISTRY", "registry.gitlab.com"),
-        ("CI_JOB_TOKEN", "hunter2"),
-    ]);
+    let gitlab =
+        Environment::from([("GITLAB_CI", "true"), ("CI_REGISTRY", "registry.gitlab.com"), ("CI_JOB_TOKEN", "hunter2")]);
     let elsewhere = ["publish", "--image", "evil.test/a/b:v1", "--source", "oci:i", "--key", "k"];
     let own = ["publish", "--image", "registry.gitlab.com/a/b:v1", "--source", "oci:i", "--key", "k"];
 
@@ -98,11 +95,17 @@ fn annotations_are_the_jobs_facts_unless_others_are_given() {
 fn every_wrong_input_has_an_error_and_a_hint() {
     let table: [(&[&str], &str); 10] = [
         (&["--source", "oci:image"], "input `image` is required"),
-        (&["--image", "ghcr.io/a/b"], "there is neither a `source` to push nor a tag or digest of an image in the registry"),
+        (
+            &["--image", "ghcr.io/a/b"],
+            "there is neither a `source` to push nor a tag or digest of an image in the registry",
+        ),
         (&["--image", "ghcr.io/a/b:v1", "--source", "zip:x"], "input `source` cannot be read"),
         (&["--image", "ghcr.io/a/b:v1", "--source", "oci:x"], "there is no key to sign with"),
         (&["--image", "ghcr.io/a/b:v1", "--sign", "keyless"], "signing without a key is not available in this version"),
-        (&["--image", "ghcr.io/a/b:v1", "--key", "env://NONE"], "the variable `NONE` does not hold a key: it is not set"),
+        (
+            &["--image", "ghcr.io/a/b:v1", "--key", "env://NONE"],
+            "the variable `NONE` does not hold a key: it is not set",
+        ),
         (&["--image", "ghcr.io/a/b:v1", "--key", "k", "--tags", "a/b"], "input `tags` holds `a/b`"),
         (&["--image", "ghcr.io/a/b:v1", "--key", "k", "--format", "v3"], "input `format` is `v3`"),
         (&["--image", "ghcr.io/a/b:v1", "--key", "k", "--username", "ann"], "there is a `username`, but no `password`"),

@@ -8,7 +8,6 @@
 mod authentication;
 mod blob;
 mod challenge;
-mod compression;
 mod credentials;
 mod error;
 mod exchange;

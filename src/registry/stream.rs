@@ -50,7 +50,7 @@ impl Content {
             (Self::Blob(_), None) => Ok(Box::new(std::io::empty())),
             (Self::Compressed { source, diff_id, threads }, _) => {
                 let checked = DiffIdReader::new(open(source, diff_id)?, diff_id);
-                Ok(super::compression::compress(Box::new(checked), *threads))
+                Ok(Box::new(crate::source::gzip::compress(Box::new(checked), *threads)))
             }
         }
     }

@@ -91,7 +91,8 @@ mod tests {
 
     #[test]
     fn the_runner_reads_back_whatever_is_written() {
-        let pieces = ["a", "=", "\n", "<<", "EOF", " ", "tags", "é", "{\"x\":1}", "\u{2028}", "::error::", "touchmark_"];
+        let pieces =
+            ["a", "=", "\n", "<<", "EOF", " ", "tags", "é", "{\"x\":1}", "\u{2028}", "::error::", "touchmark_"];
         let mut state = 7_u64;
         let mut random = |bound: usize| {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

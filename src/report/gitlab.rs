@@ -18,7 +18,8 @@ pub(super) fn dotenv(document: &ResultDocument) -> String {
     ];
     let mut text = String::new();
     for (name, value) in variables {
-        let plain = !value.is_empty() && !value.contains(|character: char| character.is_whitespace() || character == '"');
+        let plain =
+            !value.is_empty() && !value.contains(|character: char| character.is_whitespace() || character == '"');
         let line = format!("{name}={value}\n");
         if plain && text.len() + line.len() <= LONGEST {
             text.push_str(&line);

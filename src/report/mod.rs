@@ -257,9 +257,10 @@ impl ReportError {
     pub fn hint(&self) -> Option<String> {
         use std::io::ErrorKind::{NotFound, PermissionDenied, StorageFull};
         match self {
-            Self::File { source, .. } if source.kind() == PermissionDenied => {
-                Some("run the container as the user that owns the file: GitHub's files need root, so set no `--user`".to_owned())
-            }
+            Self::File { source, .. } if source.kind() == PermissionDenied => Some(
+                "run the container as the user that owns the file: GitHub's files need root, so set no `--user`"
+                    .to_owned(),
+            ),
             Self::File { source, .. } if source.kind() == NotFound => {
                 Some("mount the folder of that file into the container".to_owned())
             }

@@ -101,12 +101,7 @@ fn check(contents: &[u8], origin: &str) -> Result<Sealed, SignError> {
     Ok(sealed)
 }
 
-fn decrypt(
-    contents: &[u8],
-    sealed: &Sealed,
-    password: &Secret,
-    origin: &str,
-) -> Result<Zeroizing<Vec<u8>>, SignError> {
+fn decrypt(contents: &[u8], sealed: &Sealed, password: &Secret, origin: &str) -> Result<Zeroizing<Vec<u8>>, SignError> {
     let wrong = || SignError::WrongPassword { origin: origin.to_owned() };
     let password = password.expose().as_bytes();
     if sealed.kdf.params.n == 131_072 {

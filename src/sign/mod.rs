@@ -214,12 +214,13 @@ impl SignError {
     /// Returns what to type, where that is known.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::PasswordMissing { .. } => {
-                Some("set `key-password` (or COSIGN_PASSWORD), which may be empty for a key with an empty password".to_owned())
-            }
-            Self::WrongPassword { .. } => {
-                Some("check `key-password` (or COSIGN_PASSWORD) for another password or a newline at its end".to_owned())
-            }
+            Self::PasswordMissing { .. } => Some(
+                "set `key-password` (or COSIGN_PASSWORD), which may be empty for a key with an empty password"
+                    .to_owned(),
+            ),
+            Self::WrongPassword { .. } => Some(
+                "check `key-password` (or COSIGN_PASSWORD) for another password or a newline at its end".to_owned(),
+            ),
             Self::OtherPem { tag, .. } if tag == "PUBLIC KEY" => {
                 Some("give the private key: `cosign.key`, not `cosign.pub`".to_owned())
             }
@@ -283,7 +284,14 @@ mod tests {
 
     #[test]
     fn plain_keys_open_without_a_password() {
-        for name in ["v3/plain.pem", "imported/p384.key", "imported/p521.key", "imported/rsa1.key", "imported/ed.key", "imported/leaf.ec.key"] {
+        for name in [
+            "v3/plain.pem",
+            "imported/p384.key",
+            "imported/p521.key",
+            "imported/rsa1.key",
+            "imported/ed.key",
+            "imported/leaf.ec.key",
+        ] {
             let signer = signer(name, None).unwrap();
 
             assert!(signer.sign(b"message").is_ok(), "{name}");
@@ -302,7 +310,12 @@ mod tests {
         for name in ["variants/cosign-16384.key", "variants/sigstore-16384.key"] {
             let error = signer(name, Some("testpw")).unwrap_err().to_string();
 
-            assert!(error.ends_with("is refused: scrypt with N=16384, r=8, p=1 (N must be 32768, 65536 or 131072, r 8 and p 1)"), "{error}");
+            assert!(
+                error.ends_with(
+                    "is refused: scrypt with N=16384, r=8, p=1 (N must be 32768, 65536 or 131072, r 8 and p 1)"
+                ),
+                "{error}"
+            );
         }
     }
 

@@ -38,8 +38,11 @@ impl SimpleSigning {
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut optional = String::from("null");
         if !self.annotations.is_empty() {
-            let pairs: Vec<_> =
-                self.annotations.iter().map(|(key, value)| format!("{}:{}", go_string(key), go_string(value))).collect();
+            let pairs: Vec<_> = self
+                .annotations
+                .iter()
+                .map(|(key, value)| format!("{}:{}", go_string(key), go_string(value)))
+                .collect();
             optional = format!("{{{}}}", pairs.join(","));
         }
         format!(
@@ -155,7 +158,10 @@ mod tests {
     #[test]
     fn a_payload_with_two_meanings_is_refused() {
         let one = format!(r#"{{"critical":{{"image":{{"docker-manifest-digest":"{}"}}}}}}"#, Digest::of(b"1"));
-        let two = one.replace(r#""docker-manifest-digest""#, &format!(r#""docker-manifest-digest":"{}","docker-manifest-digest""#, Digest::of(b"2")));
+        let two = one.replace(
+            r#""docker-manifest-digest""#,
+            &format!(r#""docker-manifest-digest":"{}","docker-manifest-digest""#, Digest::of(b"2")),
+        );
 
         assert!(SimpleSigning::parse(one.as_bytes()).is_ok());
         assert!(SimpleSigning::parse(two.as_bytes()).is_err());

@@ -149,7 +149,14 @@ mod tests {
         let good = r#"{"_type":"https://in-toto.io/Statement/v0.1","subject":[{"digest":{"sha256":"00"}}],"predicateType":"x","predicate":{}}"#;
 
         assert!(Statement::parse(good.as_bytes()).is_ok());
-        for bad in ["", "null", "[]", "{}", &good.replace("v0.1", "v9"), &good.replace(r#"[{"digest":{"sha256":"00"}}]"#, "[]")] {
+        for bad in [
+            "",
+            "null",
+            "[]",
+            "{}",
+            &good.replace("v0.1", "v9"),
+            &good.replace(r#"[{"digest":{"sha256":"00"}}]"#, "[]"),
+        ] {
             assert!(Statement::parse(bad.as_bytes()).is_err(), "{bad}");
         }
     }

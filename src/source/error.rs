@@ -301,6 +301,9 @@ impl SourceError {
                 "name an existing path; in a container it must be mounted, for example `-v \"$PWD:$PWD\" -w \"$PWD\"`"
                     .to_owned(),
             ),
+            Self::Unrecognised { .. } => {
+                Some("write what it is: `oci:DIR`, `oci-archive:FILE` or `docker-archive:FILE`".to_owned())
+            }
             Self::NotALayout { path, .. } => Some(format!(
                 "write one with `docker buildx build --output type=oci,tar=false,dest={} .`",
                 path.display()

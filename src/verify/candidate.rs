@@ -90,10 +90,10 @@ fn judge_envelope(envelope: &Envelope, image: &PinnedReference, policy: &Policy)
         Claims::NotChecked => Some(0),
     };
     position.map(|position| subjects.swap_remove(position)).ok_or_else(|| Reason::OtherImage {
-        found: subjects.first().and_then(|subject| subject.digests.values().next()).map_or_else(
-            || "nothing".to_owned(),
-            |digest| crate::http::excerpt(digest),
-        ),
+        found: subjects
+            .first()
+            .and_then(|subject| subject.digests.values().next())
+            .map_or_else(|| "nothing".to_owned(), |digest| crate::http::excerpt(digest)),
     })
 }
 
@@ -174,10 +174,7 @@ mod tests {
         assert_eq!(annotations["run_attempt"], "1");
         assert_eq!(judge(content(), &own, &policy(V2, &[])), Err(Reason::WrongKey));
         assert!(matches!(judge(content(), &own, &policy(V3, &[("sha", "x")])), Err(Reason::Annotation { .. })));
-        assert!(matches!(
-            judge(content(), &own, &policy(V3, &[("ref", "x")])),
-            Err(Reason::AnnotationMissing { .. })
-        ));
+        assert!(matches!(judge(content(), &own, &policy(V3, &[("ref", "x")])), Err(Reason::AnnotationMissing { .. })));
         assert!(matches!(
             judge(content(), &image(&Digest::of(b"other").to_string()), &policy(V3, &[])),
             Err(Reason::OtherImage { .. })

@@ -67,8 +67,7 @@ pub async fn verify_image(
     image: &PinnedReference,
     policy: &Policy,
 ) -> Result<Verified, VerifyError> {
-    let (legacy, referrers) =
-        tokio::join!(collect::legacy(registry, image), collect::referrers(registry, image));
+    let (legacy, referrers) = tokio::join!(collect::legacy(registry, image), collect::referrers(registry, image));
     let mut failures = Vec::new();
     let mut candidates = Vec::new();
     for collected in [legacy, referrers] {

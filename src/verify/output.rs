@@ -9,7 +9,8 @@ use crate::sigstore::statement::SIGN_V1;
 
 /// Returns cosign's JSON: an empty line, an array of what was signed, a line end.
 pub fn json(verified: &Verified, reference: &str) -> String {
-    let items: Vec<String> = verified.signatures().iter().map(|signature| item(verified, signature, reference)).collect();
+    let items: Vec<String> =
+        verified.signatures().iter().map(|signature| item(verified, signature, reference)).collect();
     format!("\n[{}]\n", items.join(","))
 }
 
@@ -36,7 +37,8 @@ pub fn checks(verified: &Verified, policy: &Policy, reference: &str) -> String {
             Store::Bundle => "bundle",
             Store::LegacyReferrer => "legacy signature (referrer)",
         };
-        let unchecked = if signature.unchecked_evidence { ", its log entries and timestamps were not checked" } else { "" };
+        let unchecked =
+            if signature.unchecked_evidence { ", its log entries and timestamps were not checked" } else { "" };
         // Writing to a `String` cannot fail.
         let _written = writeln!(block, "Found: {store} in {}{unchecked}", signature.manifest);
     }
