@@ -81,7 +81,8 @@ pub async fn attach_bundle(
         registry.push_blob(repository, media_type::OCI_EMPTY, b"{}".to_vec()),
         registry.push_blob(repository, bundle::MEDIA_TYPE, bytes.to_vec()),
     );
-    (empty?, content?);
+    empty?;
+    content?;
     let annotations = annotations(SIGN_V1, created);
     let manifest = manifest(subject, &layer, &annotations);
     registry.push_manifest(repository, &ManifestTarget::Digest, media_type::OCI_MANIFEST, &manifest).await?;

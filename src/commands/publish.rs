@@ -111,7 +111,9 @@ async fn verify_all(
     let verifications = images.iter().map(|image| verify_one(&registry, &image.reference, policy));
     let verified: Vec<Verified> =
         futures_util::stream::iter(verifications).buffered(plan.registry.jobs).try_collect().await?;
-    verified.iter().for_each(|verified| report.record_verification(verified));
+    for verified in &verified {
+        report.record_verification(verified);
+    }
     Ok(verified)
 }
 

@@ -49,13 +49,12 @@ pub(super) async fn sign_all(
     signing: &SigningPlan,
     report: &mut Report,
 ) -> Result<(), Error> {
-    let signed = images.iter().map(|image| sign_image(registry, image, signer, signing));
-    let mut signed = futures_util::stream::iter(signed)
-        .buffered(WIDTH)
-        .zip(futures_util::stream::iter(images))
-        .map(|(attached, image)| attached.map(|attached| (image, attached)));
-    while let Some((image, attached)) = signed.try_next().await? {
-        report.record_signature(&image.reference, &attached);
+    let attached = images.iter().map(|image| sign_image(registry, image, signer, signing));
+    let mut attached = futures_util::stream::iter(attached).buffered(WIDTH);
+    for image in images {
+        if let Some(attached) = attached.try_next().await? {
+            report.record_signature(&image.reference, &attached);
+        }
     }
     Ok(())
 }
@@ -69,15 +68,17 @@ pub(super) async fn sign_image(
 ) -> Result<Vec<(&'static str, Attached)>, Error> {
     let (legacy, bundle) = tokio::try_join!(
         async {
-            match signing.formats.legacy() {
-                true => sign_legacy(registry, image, signer, signing).await.map(Some),
-                false => Ok(None),
+            if signing.formats.legacy() {
+                sign_legacy(registry, image, signer, signing).await.map(Some)
+            } else {
+                Ok(None)
             }
         },
         async {
-            match signing.formats.bundle() {
-                true => sign_bundle(registry, image, signer, signing).await.map(Some),
-                false => Ok(None),
+            if signing.formats.bundle() {
+                sign_bundle(registry, image, signer, signing).await.map(Some)
+            } else {
+                Ok(None)
             }
         }
     )?;

@@ -1,4 +1,4 @@
-//! Private keys in memory: P-256 and P-384 by RustCrypto, the others by AWS-LC.
+//! Private keys in memory: P-256 and P-384 by `RustCrypto`, the others by AWS-LC.
 
 use std::fmt;
 

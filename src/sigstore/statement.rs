@@ -18,7 +18,7 @@ const MAX_SUBJECTS: usize = 1024;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Statement {
     #[serde(rename = "_type")]
-    statement_type: String,
+    kind: String,
     /// What it is about.
     #[serde(rename = "subject")]
     pub subjects: Vec<Subject>,
@@ -59,8 +59,8 @@ impl Statement {
     pub fn parse(bytes: &[u8]) -> Result<Self, ParseStatementError> {
         json::refuse_duplicate_keys(bytes)?;
         let statement: Self = serde_json::from_slice(bytes)?;
-        if !matches!(statement.statement_type.as_str(), STATEMENT_V1 | STATEMENT_V01) {
-            return Err(ParseStatementError::Type { statement_type: crate::http::excerpt(&statement.statement_type) });
+        if !matches!(statement.kind.as_str(), STATEMENT_V1 | STATEMENT_V01) {
+            return Err(ParseStatementError::Type { statement_type: crate::http::excerpt(&statement.kind) });
         }
         match statement.subjects.len() {
             0 => Err(ParseStatementError::NoSubject),
