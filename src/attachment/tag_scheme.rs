@@ -1,7 +1,7 @@
 //! Legacy storage: each signature is a layer of the manifest at the tag `sha256-<hex>.sig`.
 //!
 //! Several signers share that manifest, and registries have no conditional write: it is read, appended to, written, and
-//! read again.
+//! read again after longer than such a round takes, because somebody who has read it before our write may write after it.
 
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use tokio::time::Instant;
 
 use super::{AttachError, Attached, Outcome};
 use crate::http::jitter;
@@ -20,6 +21,8 @@ use crate::sigstore::{PublicKey, simple_signing};
 const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
 /// What cosign accepts.
 const MAX_LAYERS: usize = 1000;
+/// The shortest time after which what was written is read again.
+const SETTLE: Duration = Duration::from_millis(20);
 /// How often the tag is written before giving up.
 const ATTEMPTS: u32 = 8;
 
@@ -60,6 +63,7 @@ pub async fn attach_legacy(
     let wanted = Signed { payload: &signature.payload, key };
     let mut written = Outcome::AlreadyThere;
     for attempt in 1..=ATTEMPTS {
+        let started = Instant::now();
         let list = List::read(registry, image).await?;
         if let Some(list) = list.as_ref().filter(|list| list.holds(&wanted)) {
             return Ok(Attached { manifest: repository.pin(list.digest.clone()), outcome: written });
@@ -73,6 +77,8 @@ pub async fn attach_legacy(
         let layers = list.map(|list| list.layers).unwrap_or_default();
         write(registry, image, layers, signature).await?;
         written = Outcome::Added;
+        let settled = SETTLE.max(started.elapsed() * 3) + jitter(SETTLE);
+        tokio::time::sleep(settled.min(Duration::from_secs(10))).await;
     }
     match List::read(registry, image).await?.filter(|list| list.holds(&wanted)) {
         Some(list) => Ok(Attached { manifest: repository.pin(list.digest), outcome: written }),

@@ -25,8 +25,9 @@ const MAX_PAGES: usize = 100;
 const MAX_REFERRERS: usize = 1000;
 /// How often the listing is looked at, or written, before giving up.
 const ATTEMPTS: u32 = 12;
-/// The shortest time after which a listing that was written is looked at once more.
-const SETTLE: Duration = Duration::from_millis(300);
+/// The shortest time after which a listing that was written is looked at once more. What counts is how long a round of
+/// reading and writing takes, which is measured; this only keeps a very quick one from meaning nothing.
+const SETTLE: Duration = Duration::from_millis(20);
 
 /// What refers to a manifest.
 #[derive(Clone, Debug)]
@@ -170,8 +171,8 @@ impl Registry {
     /// Registries have no conditional write. Somebody who has read the index before our write and writes theirs after
     /// it takes our entry out again; so we look a second time, after longer than such a round takes us.
     async fn list_under_tag(&self, subject: &PinnedReference, referrer: &Descriptor) -> Result<(), RegistryError> {
-        let _alone = self.fallback_turn().await;
         for attempt in 1..=ATTEMPTS {
+            let turn = self.fallback_turn().await;
             let started = Instant::now();
             let index = self.fallback_index(subject).await?.unwrap_or_default();
             let Some(index) = index.with(referrer) else {
@@ -182,6 +183,7 @@ impl Registry {
             }
             let target = ManifestTarget::Tag(fallback_tag(subject));
             self.push_manifest(subject.repository(), &target, media_type::OCI_INDEX, &index.to_bytes()).await?;
+            drop(turn);
             let settled = SETTLE.max(started.elapsed() * 4) + jitter(SETTLE);
             tokio::time::sleep(settled.min(Duration::from_secs(10))).await;
             if self.fallback_index(subject).await?.is_some_and(|index| index.with(referrer).is_none()) {
