@@ -4,7 +4,7 @@
 //! ```sh
 //! cargo run --example quickstart
 //! ```
-#![expect(clippy::expect_used, clippy::print_stdout, clippy::disallowed_methods, reason = "an example is read, and prints")]
+#![expect(clippy::expect_used, clippy::print_stdout, reason = "an example is read, and prints")]
 
 #[path = "../tests/integration/support/image.rs"]
 #[expect(dead_code, reason = "the tests use more of it")]

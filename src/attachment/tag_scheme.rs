@@ -21,8 +21,8 @@ use crate::sigstore::{PublicKey, simple_signing};
 const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
 /// What cosign accepts.
 const MAX_LAYERS: usize = 1000;
-/// The shortest time after which what was written is read again.
-const SETTLE: Duration = Duration::from_millis(20);
+/// How many times as long as a round of reading and writing it takes until what was written is read again.
+const SETTLE: u32 = 1;
 /// How often the tag is written before giving up.
 const ATTEMPTS: u32 = 8;
 
@@ -77,8 +77,8 @@ pub async fn attach_legacy(
         let layers = list.map(|list| list.layers).unwrap_or_default();
         write(registry, image, layers, signature).await?;
         written = Outcome::Added;
-        let settled = SETTLE.max(started.elapsed() * 3) + jitter(SETTLE);
-        tokio::time::sleep(settled.min(Duration::from_secs(10))).await;
+        let round = started.elapsed();
+        tokio::time::sleep((round * SETTLE + jitter(round)).min(Duration::from_secs(10))).await;
     }
     match List::read(registry, image).await?.filter(|list| list.holds(&wanted)) {
         Some(list) => Ok(Attached { manifest: repository.pin(list.digest), outcome: written }),

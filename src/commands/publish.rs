@@ -8,9 +8,10 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use super::signing::{self, SignedImage};
 use crate::error::Error;
 use crate::oci::{Manifest, PinnedReference, Reference};
-use crate::plan::{Plan, SourcePlan, Verification};
+use crate::plan::{Plan, SigningPlan, SourcePlan, Verification};
 use crate::registry::{ManifestTarget, Progress, Registry};
 use crate::report::{ProgressDisplay, Report};
+use crate::sign::KeySigner;
 use crate::source::{Source, SourceError, SourceSpec};
 use crate::verify::{Claims, Policy, Verified, VerifyError, verify_image};
 
@@ -37,7 +38,8 @@ pub(super) async fn execute(plan: &Plan, report: &mut Report) -> Result<(), Erro
                 annotations: signing.annotations.clone(),
                 claims: Claims::Required,
             };
-            Clearance::Verified(verify_all(plan, &images, &policy, report).await?)
+            let work = Signed { registry: &registry, images: &images, signer: &signer, signing };
+            Clearance::Verified(verify_all(plan, &work, &policy, report).await?)
         }
     };
     move_tags(plan, &registry, &image, &clearance, report).await
@@ -100,15 +102,23 @@ async fn find(plan: &Plan, registry: &Registry, report: &mut Report) -> Result<I
     Ok(Image { reference, manifest })
 }
 
+/// What was signed, by whom and how.
+struct Signed<'a> {
+    registry: &'a Registry,
+    images: &'a [SignedImage],
+    signer: &'a KeySigner,
+    signing: &'a SigningPlan,
+}
+
 /// Verifies every image that was signed, with a client of its own that remembers nothing of the push.
 async fn verify_all(
     plan: &Plan,
-    images: &[SignedImage],
+    signed: &Signed<'_>,
     policy: &Policy,
     report: &mut Report,
 ) -> Result<Vec<Verified>, Error> {
     let registry = Registry::connect(&plan.registry)?;
-    let verifications = images.iter().map(|image| verify_one(&registry, &image.reference, policy));
+    let verifications = signed.images.iter().map(|image| verify_one(&registry, image, signed, policy));
     let verified: Vec<Verified> =
         futures_util::stream::iter(verifications).buffered(plan.registry.jobs).try_collect().await?;
     for verified in &verified {
@@ -117,7 +127,32 @@ async fn verify_all(
     Ok(verified)
 }
 
-async fn verify_one(registry: &Registry, image: &PinnedReference, policy: &Policy) -> Result<Verified, VerifyError> {
+/// Verifies one image. Another signer who wrote at the same moment may have taken our signature out again: then it is
+/// added once more, which adds nothing if that is not the reason.
+async fn verify_one(
+    registry: &Registry,
+    image: &SignedImage,
+    signed: &Signed<'_>,
+    policy: &Policy,
+) -> Result<Verified, Error> {
+    const ATTEMPTS: u32 = 3;
+    for _ in 1..ATTEMPTS {
+        match verify_present(registry, &image.reference, policy).await {
+            Err(VerifyError::NoSignatures { .. } | VerifyError::NotSatisfied { .. }) => {
+                let again = signing::sign_image(signed.registry, image, signed.signer, signed.signing);
+                Box::pin(again).await?;
+            }
+            outcome => return Ok(outcome?),
+        }
+    }
+    Ok(verify_present(registry, &image.reference, policy).await?)
+}
+
+async fn verify_present(
+    registry: &Registry,
+    image: &PinnedReference,
+    policy: &Policy,
+) -> Result<Verified, VerifyError> {
     match registry.manifest_exists(image).await {
         Ok(true) => verify_image(registry, image, policy).await,
         Ok(false) => Err(VerifyError::ImageNotFound { reference: image.to_string() }),

@@ -25,9 +25,8 @@ const MAX_PAGES: usize = 100;
 const MAX_REFERRERS: usize = 1000;
 /// How often the listing is looked at, or written, before giving up.
 const ATTEMPTS: u32 = 12;
-/// The shortest time after which a listing that was written is looked at once more. What counts is how long a round of
-/// reading and writing takes, which is measured; this only keeps a very quick one from meaning nothing.
-const SETTLE: Duration = Duration::from_millis(20);
+/// How many times as long as a round of reading and writing it takes until a listing that was written is looked at again.
+const SETTLE: u32 = 2;
 
 /// What refers to a manifest.
 #[derive(Clone, Debug)]
@@ -184,8 +183,8 @@ impl Registry {
             let target = ManifestTarget::Tag(fallback_tag(subject));
             self.push_manifest(subject.repository(), &target, media_type::OCI_INDEX, &index.to_bytes()).await?;
             drop(turn);
-            let settled = SETTLE.max(started.elapsed() * 4) + jitter(SETTLE);
-            tokio::time::sleep(settled.min(Duration::from_secs(10))).await;
+            let round = started.elapsed();
+            tokio::time::sleep((round * SETTLE + jitter(round)).min(Duration::from_secs(10))).await;
             if self.fallback_index(subject).await?.is_some_and(|index| index.with(referrer).is_none()) {
                 return Ok(());
             }
