@@ -1,0 +1,1 @@
+"""What touchmark is held against the real tools with: see scripts/interop."""
