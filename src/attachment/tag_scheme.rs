@@ -14,15 +14,13 @@ use tokio::time::Instant;
 use super::{AttachError, Attached, Outcome};
 use crate::http::jitter;
 use crate::oci::{Descriptor, Digest, Manifest, PinnedReference, Tag, media_type};
-use crate::registry::{ManifestTarget, Registry};
+use crate::registry::{Look, ManifestTarget, Registry};
 use crate::sigstore::{PublicKey, simple_signing};
 
 /// The annotation of a layer that holds its signature.
 const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
 /// What cosign accepts.
 const MAX_LAYERS: usize = 1000;
-/// How many times as long as a round of reading and writing it takes until what was written is read again.
-const SETTLE: u32 = 1;
 /// How often the tag is written before giving up.
 const ATTEMPTS: u32 = 8;
 
@@ -58,6 +56,7 @@ pub async fn attach_legacy(
     image: &PinnedReference,
     signature: &LegacySignature,
     key: &PublicKey,
+    look: Look,
 ) -> Result<Attached, AttachError> {
     let repository = image.repository();
     let wanted = Signed { payload: &signature.payload, key };
@@ -77,8 +76,7 @@ pub async fn attach_legacy(
         let layers = list.map(|list| list.layers).unwrap_or_default();
         write(registry, image, layers, signature).await?;
         written = Outcome::Added;
-        let round = started.elapsed();
-        tokio::time::sleep((round * SETTLE + jitter(round)).min(Duration::from_secs(10))).await;
+        look.after(started.elapsed()).await;
     }
     match List::read(registry, image).await?.filter(|list| list.holds(&wanted)) {
         Some(list) => Ok(Attached { manifest: repository.pin(list.digest), outcome: written }),

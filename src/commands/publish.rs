@@ -5,13 +5,12 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
-use super::signing::{self, SignedImage};
+use super::signing::{self, SignedImage, Work};
 use crate::error::Error;
 use crate::oci::{Manifest, PinnedReference, Reference};
-use crate::plan::{Plan, SigningPlan, SourcePlan, Verification};
-use crate::registry::{ManifestTarget, Progress, Registry};
+use crate::plan::{Plan, SourcePlan, Verification};
+use crate::registry::{Look, ManifestTarget, Progress, Registry};
 use crate::report::{ProgressDisplay, Report};
-use crate::sign::KeySigner;
 use crate::source::{Source, SourceError, SourceSpec};
 use crate::verify::{Claims, Policy, Verified, VerifyError, verify_image};
 
@@ -28,7 +27,9 @@ pub(super) async fn execute(plan: &Plan, report: &mut Report) -> Result<(), Erro
     };
     report.record_signer(signer.public_key(), &signing.annotations);
     let images = signing::images(&image.reference, &image.manifest, signing.recursion);
-    signing::sign_all(&registry, &images, &signer, signing, report).await?;
+    let look = if plan.verification == Verification::Required { Look::Once } else { Look::Again };
+    let work = Work { registry: &registry, signer: &signer, signing, look };
+    signing::sign_all(&work, &images, report).await?;
 
     let clearance = match plan.verification {
         Verification::Off => Clearance::NotAsked,
@@ -38,8 +39,7 @@ pub(super) async fn execute(plan: &Plan, report: &mut Report) -> Result<(), Erro
                 annotations: signing.annotations.clone(),
                 claims: Claims::Required,
             };
-            let work = Signed { registry: &registry, images: &images, signer: &signer, signing };
-            Clearance::Verified(verify_all(plan, &work, &policy, report).await?)
+            Clearance::Verified(verify_all(&work, &images, &policy, plan, report).await?)
         }
     };
     move_tags(plan, &registry, &image, &clearance, report).await
@@ -102,23 +102,16 @@ async fn find(plan: &Plan, registry: &Registry, report: &mut Report) -> Result<I
     Ok(Image { reference, manifest })
 }
 
-/// What was signed, by whom and how.
-struct Signed<'a> {
-    registry: &'a Registry,
-    images: &'a [SignedImage],
-    signer: &'a KeySigner,
-    signing: &'a SigningPlan,
-}
-
 /// Verifies every image that was signed, with a client of its own that remembers nothing of the push.
 async fn verify_all(
-    plan: &Plan,
-    signed: &Signed<'_>,
+    work: &Work<'_>,
+    images: &[SignedImage],
     policy: &Policy,
+    plan: &Plan,
     report: &mut Report,
 ) -> Result<Vec<Verified>, Error> {
     let registry = Registry::connect(&plan.registry)?;
-    let verifications = signed.images.iter().map(|image| verify_one(&registry, image, signed, policy));
+    let verifications = images.iter().map(|image| verify_one(&registry, image, work, policy));
     let verified: Vec<Verified> =
         futures_util::stream::iter(verifications).buffered(plan.registry.jobs).try_collect().await?;
     for verified in &verified {
@@ -132,15 +125,15 @@ async fn verify_all(
 async fn verify_one(
     registry: &Registry,
     image: &SignedImage,
-    signed: &Signed<'_>,
+    work: &Work<'_>,
     policy: &Policy,
 ) -> Result<Verified, Error> {
     const ATTEMPTS: u32 = 3;
     for _ in 1..ATTEMPTS {
         match verify_present(registry, &image.reference, policy).await {
             Err(VerifyError::NoSignatures { .. } | VerifyError::NotSatisfied { .. }) => {
-                let again = signing::sign_image(signed.registry, image, signed.signer, signed.signing);
-                Box::pin(again).await?;
+                let again = Work { look: Look::Again, ..*work };
+                Box::pin(signing::sign_image(&again, image)).await?;
             }
             outcome => return Ok(outcome?),
         }
