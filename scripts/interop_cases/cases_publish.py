@@ -2,14 +2,13 @@
 import base64
 import json
 
-from .cases import case
+from .cases import REGISTRIES, case
 from .environment import check
 from .judges import all_refuse, all_verify, publish
 from .repository import Repository, transplant
 from .services import recording
 
 ANNOTATIONS = {"sha": "0f4ad1f1c8a1e4d2b3c5a69788f0e1d2c3b4a596", "run_id": "4711", "run_attempt": "2"}
-REGISTRIES = ("docker_registry", "referrers_registry")
 
 
 def layout(env, repository):

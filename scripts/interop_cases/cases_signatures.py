@@ -1,14 +1,8 @@
 """Who signed does not matter: what any of the three signs, each of them verifies, and nobody's signature is lost."""
-import tarfile
-
-from .cases import case
-from .environment import FAILS, SCRIPTS, Failed, check
-from .images import Images
+from .cases import on_each_registry
+from .environment import FAILS, check
 from .judges import COSIGNS, all_refuse, all_verify, cosign_sign, cosign_verify, publish, touchmark_verify
-from .repository import Repository, digest_of
-from .services import docker_registry, recording
 
-REGISTRIES = ("docker_registry", "referrers_registry")
 SIGNERS = {
     "cosign 2": ("cosign2", []),
     "cosign 3 with a bundle": ("cosign3", []),
@@ -17,21 +11,9 @@ SIGNERS = {
 ANNOTATIONS = {"sha": "abc123", "run_id": "42"}
 
 
-def on_each_registry(name):
-    """Registers a case for each registry; the function takes the environment and a repository in that registry."""
-    def register(function):
-        for registry in REGISTRIES:
-            def run(env, registry=registry):
-                function(env, Repository(env.repository(getattr(env.services, registry))))
-            case(f"{name}, {registry.replace('_', ' ')}")(run)
-        return function
-    return register
-
-
-def push(env, repository, tag="v1", layout=None):
+def push(env, repository):
     """Pushes an image with crane, and returns `NAME@DIGEST`."""
-    pinned = env.run([env.peers("crane"), "push", layout or env.services.images.layout, f"{repository.text}:{tag}"])
-    return pinned.stdout.strip()
+    return env.run([env.peers("crane"), "push", env.services.images.layout, f"{repository.text}:v1"]).stdout.strip()
 
 
 def register(title, cosign, words):
@@ -186,21 +168,3 @@ def verify_command(env, repository):
         (place / "cosign").symlink_to(env.peers(cosign))
         for command in commands:
             env.run(["sh", "-ec", f'PATH="{place}:$PATH"; {command}'])
-
-
-@case("verify what real cosign images hold that were stored long ago")
-def fixtures(env):
-    folder = SCRIPTS.parent.parent / "shared/fixtures/cosign"
-    if not folder.is_dir():
-        raise Failed("the files written by real cosign are not there: ../shared/fixtures/cosign beside the checkout")
-    with tarfile.open(folder / "registry-storage.tar.gz") as archive:
-        archive.extractall(env.tmp / "untarred", filter="data")
-    storage = next(env.tmp.glob("untarred/**/docker/registry/v2")).parents[2]
-    (env.tmp / "service").mkdir()
-    with docker_registry(env.tmp / "service", storage=storage) as registry:
-        for repository, key, status in FIXTURES:
-            image = f"{registry.address}/demo/{repository}"
-            touchmark_verify(env, image, folder / "keys" / key, expect=status)
-
-
-FIXTURES = []
