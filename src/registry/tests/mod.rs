@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    Credential, CredentialsSpec, ManifestTarget, PlainHttp, Progress, PushedImage, ReferrersListing, Registry,
+    Credential, CredentialsSpec, Look, ManifestTarget, PlainHttp, Progress, PushedImage, ReferrersListing, Registry,
     RegistryError, RegistrySpec,
 };
 use crate::http::{HttpSpec, Proxies};
