@@ -136,7 +136,7 @@ fn outputs_that_cannot_be_written() {
     let mut stage = Stage::new(ReferrersApi::Supported);
     stage.tool.env("GITHUB_ACTIONS", "true").env("GITHUB_OUTPUT", "/nowhere/outputs");
 
-    let output = stage.publish(&["--annotations", "sha=abc"]);
+    let output = stage.publish(&["--annotations", "sha=abc", "--output-file", "result.json"]);
 
     let text = shown(&output, Some(&stage));
     assert_eq!(output.code, Some(30), "{text}");
@@ -146,6 +146,8 @@ fn outputs_that_cannot_be_written() {
     );
     assert!(text.contains("hint: mount the folder"), "{text}");
     assert!(text.contains("is published; tags that were moved: v1"), "{text}");
+    let result: serde_json::Value = serde_json::from_str(&stage.tool.read("result.json")).unwrap();
+    assert_eq!((result["status"].as_str(), result["stage"].as_str()), (Some("failed"), Some("tagged")));
 }
 
 #[test]
