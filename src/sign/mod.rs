@@ -183,6 +183,9 @@ pub enum SignError {
         /// What is wrong with it.
         source: crate::sigstore::ParsePublicKeyError,
     },
+    /// A new key is to be encrypted, and there is nobody to ask for a password.
+    #[error("no password was given for the new key, and nobody can be asked")]
+    NewPasswordMissing,
     /// Two passwords were typed, and they are not the same.
     #[error("the two passwords are not the same")]
     PasswordsDiffer,

@@ -96,6 +96,17 @@ fn no_password_in_a_job() {
 }
 
 #[test]
+fn no_password_for_a_new_key() {
+    let output = Tool::new().args(["generate-key-pair"]).run();
+
+    insta::assert_snapshot!(shown(&output, None), @r"
+    exit code: 2
+    error: no password was given for the new key, and nobody can be asked
+      hint: set COSIGN_PASSWORD, which may be empty
+    ");
+}
+
+#[test]
 fn a_registry_that_denies() {
     let mut stage = Stage::new(ReferrersApi::Supported);
     stage.registry.deny_writes();
