@@ -235,6 +235,7 @@ impl SignError {
     /// Returns what to type, where that is known.
     pub fn hint(&self) -> Option<String> {
         match self {
+            Self::NewPasswordMissing => Some("set COSIGN_PASSWORD, which may be empty".to_owned()),
             Self::PasswordMissing { .. } => Some(
                 "set `key-password` (or COSIGN_PASSWORD), which may be empty for a key with an empty password"
                     .to_owned(),
