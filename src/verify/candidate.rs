@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::{Claims, Policy, Reason, VerifiedSignature};
 use crate::oci::{Digest, PinnedReference};
+use crate::sigstore::bundle::Material;
 use crate::sigstore::dsse::{Envelope, IN_TOTO};
 use crate::sigstore::statement::{SIGN_V1, Subject};
 use crate::sigstore::{Bundle, SimpleSigning, Statement};
@@ -35,8 +36,6 @@ pub(super) enum Content {
     Payload { payload: Vec<u8>, signature: Vec<u8>, evidence: bool },
     /// A bundle.
     Bundle(Vec<u8>),
-    /// Something that cannot be read.
-    Broken(Reason),
 }
 
 impl Candidate {
@@ -44,7 +43,6 @@ impl Candidate {
     pub(super) fn judge(self, image: &PinnedReference, policy: &Policy) -> Result<VerifiedSignature, Reason> {
         let (store, manifest) = (self.store, self.manifest);
         let (annotations, payload, unchecked_evidence) = match self.content {
-            Content::Broken(reason) => return Err(reason),
             Content::Payload { payload, signature, evidence } => {
                 if !policy.key.verify(&payload, &signature) {
                     return Err(Reason::WrongKey);
@@ -57,6 +55,10 @@ impl Candidate {
             }
             Content::Bundle(bytes) => {
                 let bundle = Bundle::parse(&bytes).map_err(|error| Reason::malformed(&error))?;
+                // What sigstore-go refuses, we refuse: a key is demanded, and a certificate is offered.
+                if matches!(bundle.material, Material::Certificate(_)) {
+                    return Err(Reason::Certificate);
+                }
                 let envelope =
                     bundle.envelope().ok_or_else(|| Reason::malformed("the bundle is not over a statement"))?;
                 let subject = judge_envelope(envelope, image, policy)?;
@@ -84,11 +86,9 @@ fn judge_envelope(envelope: &Envelope, image: &PinnedReference, policy: &Policy)
     if statement.predicate_type != SIGN_V1 {
         return Err(Reason::Attestation { predicate_type: crate::http::excerpt(&statement.predicate_type) });
     }
+    // A bundle is bound to its image even where claims are not checked, as it is for cosign 3.
     let mut subjects = statement.subjects;
-    let position = match policy.claims {
-        Claims::Required => subjects.iter().position(|subject| subject.is(image.digest())),
-        Claims::NotChecked => Some(0),
-    };
+    let position = subjects.iter().position(|subject| subject.is(image.digest()));
     position.map(|position| subjects.swap_remove(position)).ok_or_else(|| Reason::OtherImage {
         found: subjects
             .first()
@@ -179,6 +179,25 @@ mod tests {
             judge(content(), &image(&Digest::of(b"other").to_string()), &policy(V3, &[])),
             Err(Reason::OtherImage { .. })
         ));
+    }
+
+    #[test]
+    fn a_bundle_that_is_signed_with_a_certificate_does_not_satisfy_a_key() {
+        let bundle = include_bytes!("../../tests/fixtures/cosign/v3_bundle_sig_cert_bundle.json");
+
+        let judged = judge(Content::Bundle(bundle.to_vec()), &bundled(), &policy(V3, &[]));
+
+        assert_eq!(judged, Err(Reason::Certificate));
+    }
+
+    #[test]
+    fn a_bundle_is_bound_to_its_image_even_where_claims_are_not_checked() {
+        let other = image(&Digest::of(b"other").to_string());
+        let unchecked = Policy { claims: Claims::NotChecked, ..policy(V3, &[]) };
+
+        assert!(judge(Content::Bundle(BUNDLE.to_vec()), &bundled(), &unchecked).is_ok());
+        assert!(matches!(judge(Content::Bundle(BUNDLE.to_vec()), &other, &unchecked), Err(Reason::OtherImage { .. })));
+        assert!(judge(legacy().0, &other, &Policy { claims: Claims::NotChecked, ..policy(V2, &[]) }).is_ok());
     }
 
     #[test]

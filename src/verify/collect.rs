@@ -1,12 +1,15 @@
-//! Finds every signature of an image, in every store.
+//! Finds every signature of an image, in every store, and puts each before the policy as soon as it is read.
+
+use std::collections::HashSet;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use futures_util::{StreamExt as _, TryStreamExt as _};
+use futures_util::{StreamExt as _, stream};
+use tokio::sync::Semaphore;
 
-use super::Reason;
 use super::candidate::{Candidate, Content, Store};
-use crate::oci::{Descriptor, Digest, Manifest, PinnedReference};
+use super::{Policy, Reason, VerifiedSignature};
+use crate::oci::{Descriptor, Digest, ImageManifest, PinnedReference};
 use crate::registry::{Registry, RegistryError};
 
 const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
@@ -18,103 +21,151 @@ const PREDICATE_TYPE: &str = "dev.sigstore.bundle.predicateType";
 const SIGN_V1: &str = "https://sigstore.dev/cosign/sign/v1";
 const EXPERIMENTAL: &str = "application/vnd.dev.cosign.artifact.sig.v1+json";
 
-/// cosign's limit for one attachment.
+/// cosign's limit for one attachment; here, for all that are in memory at one time.
 const MAX_ATTACHMENT: u64 = 128 << 20;
 /// A signature is a kilobyte or two; with a certificate chain and a log entry, some more.
 const MAX_PAYLOAD: u64 = 1 << 20;
+/// Memory is counted in these.
+const UNIT: u64 = 1 << 10;
 /// How many are fetched at a time.
 const WIDTH: usize = 8;
 
-/// Returns the signatures at the `.sig` tag.
-pub(super) async fn legacy(registry: &Registry, image: &PinnedReference) -> Result<Vec<Candidate>, RegistryError> {
-    let digest = image.digest();
-    let tag = format!("{}-{}.sig", digest.algorithm().name(), digest.hex());
-    match registry.find_manifest(image.repository(), &tag).await? {
-        Some(manifest) => payloads(registry, image, &manifest, Store::Legacy).await,
-        None => Ok(Vec::new()),
-    }
+/// What one look gave.
+#[derive(Debug)]
+pub(super) enum Finding {
+    /// A signature that satisfies the policy.
+    Accepted(Box<VerifiedSignature>),
+    /// One that does not.
+    Refused(Reason),
+    /// The registry failed: there may be any number of signatures behind it.
+    Unread(RegistryError),
 }
 
-/// Returns the signatures among the referrers. Lists are often wrong about types, so every referrer is opened.
-pub(super) async fn referrers(registry: &Registry, image: &PinnedReference) -> Result<Vec<Candidate>, RegistryError> {
-    let referrers = registry.referrers(image).await?;
-    let opened = referrers.manifests.iter().map(|listed| open(registry, image, listed));
-    let found: Vec<Vec<Candidate>> = futures_util::stream::iter(opened).buffered(WIDTH).try_collect().await?;
-    Ok(found.into_iter().flatten().collect())
+/// Looks into every store. One signature that cannot be read does not hide the others.
+pub(super) async fn collect(registry: &Registry, image: &PinnedReference, policy: &Policy) -> Vec<Finding> {
+    let units = usize::try_from(MAX_ATTACHMENT / UNIT).unwrap_or(Semaphore::MAX_PERMITS);
+    let search = Search { registry, image, policy, memory: Semaphore::new(units) };
+    let (mut findings, referrers) = tokio::join!(search.legacy(), search.referrers());
+    findings.extend(referrers);
+    findings
 }
 
-async fn open(
-    registry: &Registry,
-    image: &PinnedReference,
-    listed: &Descriptor,
-) -> Result<Vec<Candidate>, RegistryError> {
-    let found = registry.find_manifest(image.repository(), &listed.digest.to_string()).await;
-    let manifest = match found {
-        Ok(Some(manifest)) => manifest,
-        // Listed, and gone; or not a manifest that is accepted, so not a signature that is.
-        Ok(None) | Err(RegistryError::Manifest { .. } | RegistryError::TooLarge { .. }) => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
-    let Some(parsed) = manifest.as_image() else { return Ok(Vec::new()) };
-    if parsed.subject.as_ref().is_none_or(|subject| &subject.digest != image.digest()) {
-        return Ok(Vec::new());
-    }
-    if parsed.config.media_type == EXPERIMENTAL {
-        return payloads(registry, image, &manifest, Store::LegacyReferrer).await;
-    }
-    let is_signature = parsed.annotations.get(PREDICATE_TYPE).is_none_or(|predicate| predicate == SIGN_V1);
-    let Some(layer) = parsed.layers.first().filter(|layer| is_signature && layer.media_type.starts_with(BUNDLE)) else {
-        return Ok(Vec::new());
-    };
-    let content = match fetch(registry, image, layer, MAX_ATTACHMENT).await? {
-        Ok(bytes) => Content::Bundle(bytes),
-        Err(reason) => Content::Broken(reason),
-    };
-    Ok(vec![Candidate { store: Store::Bundle, manifest: manifest.digest().clone(), content }])
+struct Search<'a> {
+    registry: &'a Registry,
+    image: &'a PinnedReference,
+    policy: &'a Policy,
+    /// Bounds what is read and not yet judged.
+    memory: Semaphore,
 }
 
-/// Returns the payloads in the layers of a manifest.
-async fn payloads(
-    registry: &Registry,
-    image: &PinnedReference,
-    manifest: &Manifest,
-    store: Store,
-) -> Result<Vec<Candidate>, RegistryError> {
-    let layers = manifest.as_image().map(|parsed| parsed.layers.as_slice()).unwrap_or_default();
-    let layers = layers.iter().filter(|layer| layer.media_type == SIMPLE_SIGNING);
-    let contents = layers.map(|layer| payload(registry, image, layer));
-    let contents: Vec<Content> = futures_util::stream::iter(contents).buffered(WIDTH).try_collect().await?;
-    let digest: &Digest = manifest.digest();
-    Ok(contents.into_iter().map(|content| Candidate { store, manifest: digest.clone(), content }).collect())
-}
-
-async fn payload(registry: &Registry, image: &PinnedReference, layer: &Descriptor) -> Result<Content, RegistryError> {
-    let Some(encoded) = layer.annotations.get(SIGNATURE).filter(|text| !text.is_empty()) else {
-        return Ok(Content::Broken(Reason::malformed("it has no signature annotation")));
-    };
-    // cosign stores what it was given, line breaks included.
-    let Ok(signature) = BASE64_STANDARD.decode(encoded.replace(['\n', '\r'], "")) else {
-        return Ok(Content::Broken(Reason::malformed("its signature is not base64")));
-    };
-    let evidence = layer.annotations.contains_key(LOG_ENTRY) || layer.annotations.contains_key(TIMESTAMP);
-    Ok(match fetch(registry, image, layer, MAX_PAYLOAD).await? {
-        Ok(payload) => Content::Payload { payload, signature, evidence },
-        Err(reason) => Content::Broken(reason),
-    })
-}
-
-/// Fetches a blob. What the registry serves instead is a reason to refuse the signature, not to give up on all of them.
-async fn fetch(
-    registry: &Registry,
-    image: &PinnedReference,
-    blob: &Descriptor,
-    limit: u64,
-) -> Result<Result<Vec<u8>, Reason>, RegistryError> {
-    match registry.blob(image.repository(), blob, limit).await {
-        Ok(bytes) => Ok(Ok(bytes)),
-        Err(error @ (RegistryError::Digest { .. } | RegistryError::TooLarge { .. })) => {
-            Ok(Err(Reason::malformed(&error)))
+impl Search<'_> {
+    /// Looks at the `.sig` tag.
+    async fn legacy(&self) -> Vec<Finding> {
+        let digest = self.image.digest();
+        let tag = format!("{}-{}.sig", digest.algorithm().name(), digest.hex());
+        // A SHA-512 digest does not fit into a tag, so nobody can have signed there.
+        if tag.parse::<crate::oci::Tag>().is_err() {
+            return Vec::new();
         }
-        Err(error) => Err(error),
+        let manifest = match self.registry.find_manifest(self.image.repository(), &tag).await {
+            Ok(Some(manifest)) => manifest,
+            Ok(None) => return Vec::new(),
+            Err(error) => return vec![failed(error)],
+        };
+        match manifest.as_image() {
+            Some(parsed) => self.payloads(Store::Legacy, manifest.digest(), parsed).await,
+            None => vec![Finding::Refused(Reason::malformed("the `.sig` tag holds no list of signatures"))],
+        }
+    }
+
+    /// Looks at the referrers. Lists are often wrong about types, so every referrer is opened.
+    async fn referrers(&self) -> Vec<Finding> {
+        let listed = match self.registry.referrers(self.image).await {
+            Ok(referrers) => referrers.manifests,
+            Err(error) => return vec![Finding::Unread(error)],
+        };
+        let mut seen = HashSet::new();
+        let digests = listed.into_iter().map(|listed| listed.digest).filter(|digest| seen.insert(digest.clone()));
+        let looks = digests.map(|digest| self.referrer(digest));
+        let findings: Vec<Vec<_>> = Box::pin(stream::iter(looks).buffered(WIDTH)).collect().await;
+        findings.into_iter().flatten().collect()
+    }
+
+    async fn referrer(&self, digest: Digest) -> Vec<Finding> {
+        let manifest = match self.registry.find_manifest(self.image.repository(), &digest.to_string()).await {
+            Ok(Some(manifest)) => manifest,
+            Ok(None) => return vec![Finding::Refused(Reason::Missing)],
+            // Not a manifest that is accepted, so not a signature that is.
+            Err(RegistryError::Manifest { .. }) => return Vec::new(),
+            Err(error) => return vec![failed(error)],
+        };
+        let Some(parsed) = manifest.as_image() else { return Vec::new() };
+        if parsed.subject.as_ref().is_none_or(|subject| &subject.digest != self.image.digest()) {
+            return Vec::new();
+        }
+        if parsed.config.media_type == EXPERIMENTAL {
+            return self.payloads(Store::LegacyReferrer, &digest, parsed).await;
+        }
+        // An attestation may be large, and is no signature: it is not read.
+        let may_sign = parsed.annotations.get(PREDICATE_TYPE).is_none_or(|predicate| predicate == SIGN_V1);
+        let layer = parsed.layers.first().filter(|layer| may_sign && layer.media_type.starts_with(BUNDLE));
+        let Some(layer) = layer else { return Vec::new() };
+        let found = self.judge(Store::Bundle, &digest, (layer, MAX_ATTACHMENT), Content::Bundle);
+        vec![found.await]
+    }
+
+    /// Looks at the payloads in the layers of a manifest.
+    async fn payloads(&self, store: Store, manifest: &Digest, parsed: &ImageManifest) -> Vec<Finding> {
+        let layers = parsed.layers.iter().filter(|layer| layer.media_type == SIMPLE_SIGNING);
+        let looks = layers.map(|layer| self.payload(store, manifest, layer));
+        Box::pin(stream::iter(looks).buffered(WIDTH)).collect().await
+    }
+
+    async fn payload(&self, store: Store, manifest: &Digest, layer: &Descriptor) -> Finding {
+        let Some(encoded) = layer.annotations.get(SIGNATURE).filter(|text| !text.is_empty()) else {
+            return Finding::Refused(Reason::malformed("it has no signature annotation"));
+        };
+        // cosign stores what it was given, line breaks included.
+        let Ok(signature) = BASE64_STANDARD.decode(encoded.replace(['\n', '\r'], "")) else {
+            return Finding::Refused(Reason::malformed("its signature is not base64"));
+        };
+        let evidence = layer.annotations.contains_key(LOG_ENTRY) || layer.annotations.contains_key(TIMESTAMP);
+        let content = |payload| Content::Payload { payload, signature, evidence };
+        self.judge(store, manifest, (layer, MAX_PAYLOAD), content).await
+    }
+
+    /// Reads a blob once there is memory for it, and judges it before the memory is given to the next.
+    async fn judge(
+        &self,
+        store: Store,
+        manifest: &Digest,
+        (blob, limit): (&Descriptor, u64),
+        content: impl FnOnce(Vec<u8>) -> Content,
+    ) -> Finding {
+        // More than the limit is refused before anything is read, and needs no memory.
+        let units = if blob.size > limit { 0 } else { blob.size.div_ceil(UNIT) };
+        let _memory = self.memory.acquire_many(u32::try_from(units).unwrap_or(u32::MAX)).await;
+        let content = match self.registry.blob(self.image.repository(), blob, limit).await {
+            Ok(bytes) => content(bytes),
+            Err(error) => return failed(error),
+        };
+        let candidate = Candidate { store, manifest: manifest.clone(), content };
+        match candidate.judge(self.image, self.policy) {
+            Ok(signature) => Finding::Accepted(Box::new(signature)),
+            Err(reason) => Finding::Refused(reason),
+        }
+    }
+}
+
+/// Tells content that is wrong from a registry that does not answer.
+///
+/// A changed byte must fail the policy, and not look like an outage that a pipeline may forgive.
+fn failed(error: RegistryError) -> Finding {
+    match &error {
+        RegistryError::Manifest { .. } | RegistryError::Digest { .. } | RegistryError::TooLarge { .. } => {
+            Finding::Refused(Reason::malformed(&error))
+        }
+        RegistryError::Status { source, .. } if source.status == 404 => Finding::Refused(Reason::Missing),
+        _ => Finding::Unread(error),
     }
 }

@@ -91,6 +91,12 @@ pub enum Reason {
         /// The format: `bundle` or `legacy signature`.
         format: &'static str,
     },
+    /// A bundle that is signed with a certificate.
+    #[error("it is signed with a certificate, and a key is required")]
+    Certificate,
+    /// Listed, and not there.
+    #[error("it is listed, and the registry does not have it")]
+    Missing,
     /// What is stored is not what it must be.
     #[error("it is malformed: {what}")]
     Malformed {

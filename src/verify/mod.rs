@@ -12,6 +12,7 @@ mod policy;
 use std::collections::BTreeMap;
 
 pub use candidate::Store;
+use collect::Finding;
 pub use error::{Reason, VerifyError};
 pub use policy::{Claims, Policy};
 
@@ -67,25 +68,17 @@ pub async fn verify_image(
     image: &PinnedReference,
     policy: &Policy,
 ) -> Result<Verified, VerifyError> {
-    let (legacy, referrers) = tokio::join!(collect::legacy(registry, image), collect::referrers(registry, image));
-    let mut failures = Vec::new();
-    let mut candidates = Vec::new();
-    for collected in [legacy, referrers] {
-        match collected {
-            Ok(found) => candidates.extend(found),
-            Err(error) => failures.push(error),
-        }
-    }
-    let mut signatures = Vec::new();
-    let mut reasons = Vec::new();
-    for candidate in candidates {
-        match candidate.judge(image, policy) {
-            Ok(signature) => signatures.push(signature),
-            Err(reason) => reasons.push(reason),
+    let (mut signatures, mut reasons, mut failures) = (Vec::new(), Vec::new(), Vec::new());
+    for finding in collect::collect(registry, image, policy).await {
+        match finding {
+            Finding::Accepted(signature) => signatures.push(*signature),
+            Finding::Refused(reason) => reasons.push(reason),
+            Finding::Unread(error) => failures.push(error),
         }
     }
     if !signatures.is_empty() {
-        let notes = failures.iter().map(|error| format!("one store of signatures could not be read: {error}"));
+        let notes =
+            failures.iter().map(|error| format!("there may be more signatures, which could not be read: {error}"));
         return Ok(Verified { image: image.clone(), signatures, notes: notes.collect() });
     }
     if let Some(source) = failures.into_iter().next() {

@@ -84,3 +84,79 @@ fn it_prints_what_cosign_prints() {
         "{output}"
     );
 }
+
+#[test]
+fn it_prints_a_bundle_as_cosign_3_does() {
+    let mut stage = Stage::new(ReferrersApi::Supported);
+    let published = stage.publish(&["--format", "bundle"]);
+    assert_eq!(published.code, Some(0), "{published}");
+    let image = stage.reference(":v1");
+    let signed = stage.tool.args(["sign", "--key", "cosign.key", "--format", "bundle", "-a", "sha=<a>", &image]).run();
+    assert_eq!(signed.code, Some(0), "{signed}");
+
+    let all = stage.verify(&[]);
+    let annotated = stage.verify(&["-a", "sha=<a>"]);
+
+    let digest = &stage.digest;
+    let item = |optional: &str| {
+        format!(
+            "{{\"critical\":{{\"identity\":{{\"docker-reference\":\"{image}\"}},\"image\":{{\"docker-manifest-digest\":\"{digest}\"}},\"type\":\"https://sigstore.dev/cosign/sign/v1\"}},\"optional\":{optional}}}"
+        )
+    };
+    assert_eq!(annotated.stdout, format!("\n[{}]\n", item("{\"sha\":\"\\u003ca\\u003e\"}")));
+    assert!(all.stdout.contains(&item("{}")), "{all}");
+}
+
+/// Publishes with one key, signs with another, both as bundles, and returns the manifests of the bundles with the
+/// digests of the bundles themselves.
+fn two_bundles(stage: &mut Stage) -> Vec<(String, String)> {
+    let published = stage.publish(&["--format", "bundle"]);
+    let image = stage.reference(":v1");
+    let key = stage.tool.args(["generate-key-pair", "--output-key-prefix", "other"]).run();
+    let signed = stage.tool.args(["sign", "--key", "other.key", "--format", "bundle", &image]).run();
+    assert_eq!((published.code, key.code, signed.code), (Some(0), Some(0), Some(0)), "{published}{key}{signed}");
+    let manifests = stage.registry.manifests().into_iter().filter_map(|digest| {
+        let manifest: serde_json::Value = serde_json::from_slice(&stage.registry.manifest(&digest)?).ok()?;
+        let bundle = manifest.get("subject").and(manifest["layers"][0]["digest"].as_str())?.to_owned();
+        Some((digest, bundle))
+    });
+    manifests.collect()
+}
+
+/// Returns what verifying with either key exits with, in order.
+fn codes(stage: &mut Stage) -> Vec<Option<i32>> {
+    let image = stage.reference(":v1");
+    let mut codes: Vec<_> = ["cosign.pub", "other.pub"]
+        .map(|key| stage.tool.args(["verify", "--key", key, "--retry-for", "0s", &image]).run().code)
+        .into();
+    codes.sort_unstable();
+    codes
+}
+
+#[test]
+fn a_signature_that_cannot_be_read_hides_no_other() {
+    let mut stage = Stage::new(ReferrersApi::Supported);
+    let bundles = two_bundles(&mut stage);
+    assert_eq!((bundles.len(), codes(&mut stage)), (2, vec![Some(0), Some(0)]));
+
+    stage.registry.fail(&bundles[0].1, 500, 100);
+
+    assert_eq!(codes(&mut stage), [Some(0), Some(25)]);
+}
+
+#[test]
+fn a_signature_that_was_changed_or_is_missing_is_no_outage_and_not_an_absent_one() {
+    let mut changed = Stage::new(ReferrersApi::Supported);
+    let bundles = two_bundles(&mut changed);
+    changed.registry.replace_blob(&bundles[0].1, b"{}");
+    let mut missing = Stage::new(ReferrersApi::Supported);
+    let manifests = two_bundles(&mut missing);
+    assert_eq!(codes(&mut missing), [Some(0), Some(0)]);
+
+    for (manifest, _) in &manifests {
+        missing.registry.fail(&format!("/manifests/{manifest}"), 404, 100);
+    }
+
+    assert_eq!(codes(&mut changed), [Some(0), Some(12)]);
+    assert_eq!(codes(&mut missing), [Some(12), Some(12)]);
+}
