@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::{AttachError, Attached, Outcome};
-use crate::oci::{Descriptor, Manifest, PinnedReference, Repository, media_type};
-use crate::registry::{Look, ManifestTarget, Registry};
+use crate::oci::{Descriptor, Digest, Manifest, PinnedReference, Repository, media_type};
+use crate::registry::{Look, ManifestTarget, Registry, RegistryError};
 use crate::sigstore::bundle::{MEDIA_TYPE, MEDIA_TYPE_PREFIX};
 use crate::sigstore::statement::SIGN_V1;
 use crate::sigstore::{Bundle, PublicKey};
@@ -28,17 +28,39 @@ pub async fn find_bundle(
 ) -> Result<Option<PinnedReference>, AttachError> {
     let referrers = registry.referrers(image).await?;
     for listed in referrers.manifests.iter().filter(|listed| may_be_bundle(listed)).take(MAX_LOOKED_AT) {
-        let referrer = image.repository().pin(listed.digest.clone());
-        let Some(manifest) = registry.find_manifest(referrer.repository(), &listed.digest.to_string()).await? else {
-            continue;
-        };
-        let Some(layer) = own_layer(&manifest, image) else { continue };
-        let bytes = registry.blob(image.repository(), layer, MAX_OWN_BUNDLE).await?;
-        if holds(&bytes, statement, key) {
-            return Ok(Some(referrer));
+        match is_ours(registry, image, &listed.digest, statement, key).await {
+            Ok(true) => return Ok(Some(image.repository().pin(listed.digest.clone()))),
+            Ok(false) => {}
+            // What somebody else has left behind does not keep us from signing.
+            Err(error) if is_unusable(&error) => tracing::debug!(%error, "a referrer is passed over"),
+            Err(error) => return Err(error.into()),
         }
     }
     Ok(None)
+}
+
+async fn is_ours(
+    registry: &Registry,
+    image: &PinnedReference,
+    referrer: &Digest,
+    statement: &[u8],
+    key: &PublicKey,
+) -> Result<bool, RegistryError> {
+    let Some(manifest) = registry.find_manifest(image.repository(), &referrer.to_string()).await? else {
+        return Ok(false);
+    };
+    let Some(layer) = own_layer(&manifest, image) else { return Ok(false) };
+    let bytes = registry.blob(image.repository(), layer, MAX_OWN_BUNDLE).await?;
+    Ok(holds(&bytes, statement, key))
+}
+
+/// Returns whether what was read is at fault, and not the reading.
+fn is_unusable(error: &RegistryError) -> bool {
+    match error {
+        RegistryError::Manifest { .. } | RegistryError::Digest { .. } | RegistryError::TooLarge { .. } => true,
+        RegistryError::Status { source, .. } => source.status == 404,
+        _ => false,
+    }
 }
 
 /// What lists say of a referrer is often wrong (cosign writes another type), so it only rules out what cannot be one.

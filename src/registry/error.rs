@@ -221,6 +221,16 @@ impl RegistryError {
         matches!(self, Self::Source { .. } | Self::SourceRead { .. } | Self::SourceContent { .. })
     }
 
+    /// Returns whether a write was refused because of another one to the same tag at the same moment.
+    ///
+    /// docker-registry confuses the two contents, and calls a digest wrong that is right.
+    pub fn is_collision(&self) -> bool {
+        match self {
+            Self::Status { source, .. } => matches!(source.status, 409 | 412) || source.is("DIGEST_INVALID"),
+            _ => false,
+        }
+    }
+
     /// Returns what to type, where that is known.
     pub fn hint(&self) -> Option<String> {
         match self {

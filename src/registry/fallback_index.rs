@@ -78,6 +78,26 @@ impl FallbackIndex {
         Some(self)
     }
 
+    /// Returns the index with `referrer` in it and everything that was `seen` in it before. `None`: all of that is there.
+    pub(super) fn completed(self, referrer: &Descriptor, seen: Option<&Self>) -> Option<Self> {
+        let before = seen.map(|seen| seen.entries.as_slice()).unwrap_or_default();
+        let lost: Vec<Entry> = before.iter().filter(|entry| !self.has(entry)).cloned().collect();
+        if lost.is_empty() {
+            return self.with(referrer);
+        }
+        let mut index = self;
+        index.entries.extend(lost);
+        index.entries.sort_by_key(Entry::order);
+        Some(index.clone().with(referrer).unwrap_or(index))
+    }
+
+    fn has(&self, wanted: &Entry) -> bool {
+        self.entries.iter().any(|entry| match (&entry.descriptor, &wanted.descriptor) {
+            (Some(one), Some(other)) => one.digest == other.digest,
+            _ => entry.raw.get() == wanted.raw.get(),
+        })
+    }
+
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         // Serialising strings and raw JSON to memory cannot fail.
         serde_json::to_vec(self).unwrap_or_default()
@@ -208,6 +228,20 @@ mod tests {
         assert!(read.clone().with(&referrer(b"a")).is_none());
         assert!(read.clone().with(&referrer(b"b")).is_none());
         assert!(read.with(&referrer(b"c")).is_some());
+    }
+
+    #[test]
+    fn what_was_seen_and_is_gone_comes_back() {
+        let seen = FallbackIndex::default().with(&referrer(b"a")).unwrap().with(&referrer(b"b")).unwrap();
+        let overwritten = FallbackIndex::default().with(&referrer(b"c")).unwrap();
+
+        let whole = overwritten.clone().completed(&referrer(b"a"), Some(&seen)).unwrap();
+
+        let mut expected = [b"a", b"b", b"c"].map(|bytes| referrer(bytes));
+        expected.sort_by_key(|referrer| referrer.digest.to_string());
+        assert!(whole.clone().completed(&referrer(b"a"), Some(&seen)).is_none());
+        assert_eq!(whole.descriptors().collect::<Vec<_>>(), expected);
+        assert!(overwritten.completed(&referrer(b"c"), None).is_none());
     }
 
     #[test]

@@ -191,32 +191,43 @@ impl Registry {
     /// Adds `referrer` to the index under the fallback tag.
     ///
     /// Registries have no conditional write. Somebody who has read the index before our write and writes theirs after
-    /// it takes our entry out again; so we look a second time, after longer than such a round takes us.
+    /// it takes our entry out again; so each round ends with another look, after longer than such a round takes us.
+    /// Whatever was seen in the index once and is gone is put back: whoever looks last repairs what the others have lost.
     async fn list_under_tag(
         &self,
         subject: &PinnedReference,
         referrer: &Descriptor,
         look: Look,
     ) -> Result<(), RegistryError> {
-        for attempt in 1..=ATTEMPTS {
+        let mut seen = None;
+        for attempt in 0..=ATTEMPTS {
             let turn = self.fallback_turn().await;
             let started = Instant::now();
             let index = self.fallback_index(subject).await?.unwrap_or_default();
-            let Some(index) = index.with(referrer) else {
+            let Some(index) = index.completed(referrer, seen.as_ref()) else {
                 return Ok(());
             };
+            if attempt == ATTEMPTS {
+                break;
+            }
             if index.len() > MAX_REFERRERS {
                 return Err(RegistryError::TooManyReferrers { subject: subject.clone(), limit: "1000 referrers" });
             }
             let target = ManifestTarget::Tag(fallback_tag(subject));
-            self.push_manifest(subject.repository(), &target, media_type::OCI_INDEX, &index.to_bytes()).await?;
-            drop(turn);
-            look.after(started.elapsed()).await;
-            if self.fallback_index(subject).await?.is_some_and(|index| index.with(referrer).is_none()) {
-                return Ok(());
+            let bytes = index.to_bytes();
+            match self.push_manifest(subject.repository(), &target, media_type::OCI_INDEX, &bytes).await {
+                Err(error) if error.is_collision() => tracing::debug!(%error, %subject, "two lists at once"),
+                other => drop(other?),
             }
-            tracing::debug!(attempt, subject = %subject, "somebody else has written the list of referrers");
-            back_off(attempt).await;
+            drop(turn);
+            seen = Some(index);
+            if attempt == 0 {
+                look.after(started.elapsed()).await;
+            } else {
+                Look::Again.after(started.elapsed()).await;
+                tracing::debug!(attempt, %subject, "somebody else writes the list of referrers");
+                back_off(attempt).await;
+            }
         }
         Err(not_listed(subject, referrer))
     }
