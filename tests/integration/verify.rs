@@ -160,3 +160,18 @@ fn a_signature_that_was_changed_or_is_missing_is_no_outage_and_not_an_absent_one
     assert_eq!(codes(&mut changed), [Some(0), Some(12)]);
     assert_eq!(codes(&mut missing), [Some(12), Some(12)]);
 }
+
+#[test]
+fn a_bundle_that_is_missing_keeps_nobody_from_signing() {
+    let mut stage = Stage::new(ReferrersApi::Supported);
+    let bundles = two_bundles(&mut stage);
+    for (_, bundle) in &bundles {
+        stage.registry.fail(&format!("GET /v2/acme/app/blobs/{bundle}"), 404, 100);
+    }
+    let image = stage.reference(":v1");
+
+    let signed = stage.tool.args(["sign", "--key", "other.key", "--format", "bundle", &image]).run();
+
+    assert_eq!(signed.code, Some(0), "{signed}");
+    assert_eq!(codes(&mut stage), [Some(0), Some(12)]);
+}
