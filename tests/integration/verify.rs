@@ -170,7 +170,7 @@ fn a_bundle_that_is_missing_keeps_nobody_from_signing() {
     }
     let image = stage.reference(":v1");
 
-    let signed = stage.tool.args(["sign", "--key", "other.key", "--format", "bundle", &image]).run();
+    let signed = stage.tool.args(["sign", "--key", "other.key", "--format", "bundle", "-a", "by=third", &image]).run();
 
     assert_eq!(signed.code, Some(0), "{signed}");
     assert_eq!(codes(&mut stage), [Some(0), Some(12)]);
