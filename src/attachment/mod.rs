@@ -8,7 +8,7 @@ mod referrer;
 mod tag_scheme;
 
 pub use formats::Formats;
-pub use referrer::{attach_bundle, find_bundle};
+pub use referrer::{NewBundle, attach_bundle, find_bundle};
 pub use tag_scheme::{LegacySignature, attach_legacy, find_legacy, signature_tag};
 
 use crate::oci::PinnedReference;

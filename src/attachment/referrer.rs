@@ -6,9 +6,10 @@ use serde::Serialize;
 
 use super::{AttachError, Attached, Outcome};
 use crate::oci::{Descriptor, Manifest, PinnedReference, Repository, media_type};
-use crate::registry::{ManifestTarget, Registry};
+use crate::registry::{Look, ManifestTarget, Registry};
+use crate::sigstore::bundle::{MEDIA_TYPE, MEDIA_TYPE_PREFIX};
 use crate::sigstore::statement::SIGN_V1;
-use crate::sigstore::{Bundle, PublicKey, bundle};
+use crate::sigstore::{Bundle, PublicKey};
 
 const CONTENT: &str = "dev.sigstore.bundle.content";
 const PREDICATE_TYPE: &str = "dev.sigstore.bundle.predicateType";
@@ -42,9 +43,9 @@ pub async fn find_bundle(
 
 /// What lists say of a referrer is often wrong (cosign writes another type), so it only rules out what cannot be one.
 fn may_be_bundle(listed: &Descriptor) -> bool {
-    let kind = listed.artifact_type.as_deref().unwrap_or(bundle::MEDIA_TYPE);
+    let kind = listed.artifact_type.as_deref().unwrap_or(MEDIA_TYPE);
     let predicate = listed.annotations.get(PREDICATE_TYPE).map_or(SIGN_V1, String::as_str);
-    (kind.starts_with(bundle::MEDIA_TYPE_PREFIX) || kind == media_type::OCI_EMPTY) && predicate == SIGN_V1
+    (kind.starts_with(MEDIA_TYPE_PREFIX) || kind == media_type::OCI_EMPTY) && predicate == SIGN_V1
 }
 
 /// Returns the layer that is a bundle over a signature statement, if the manifest is of our making or of cosign's.
@@ -52,7 +53,7 @@ fn own_layer<'a>(manifest: &'a Manifest, image: &PinnedReference) -> Option<&'a 
     let parsed = manifest.as_image()?;
     let about = parsed.subject.as_ref().is_some_and(|subject| &subject.digest == image.digest());
     let predicate = parsed.annotations.get(PREDICATE_TYPE).is_some_and(|predicate| predicate == SIGN_V1);
-    let layer = parsed.layers.first().filter(|layer| layer.media_type.starts_with(bundle::MEDIA_TYPE_PREFIX))?;
+    let layer = parsed.layers.first().filter(|layer| layer.media_type.starts_with(MEDIA_TYPE_PREFIX))?;
     (about && predicate && layer.size <= MAX_OWN_BUNDLE).then_some(layer)
 }
 
@@ -65,32 +66,44 @@ fn holds(bytes: &[u8], statement: &[u8], key: &PublicKey) -> bool {
     })
 }
 
+/// A bundle that is to be stored.
+#[derive(Clone, Copy, Debug)]
+pub struct NewBundle<'a> {
+    /// The bundle.
+    pub bytes: &'a [u8],
+    /// When it was made; goes into an annotation, to the second.
+    pub created: jiff::Timestamp,
+    /// Whether the list of referrers is looked at once more.
+    pub look: Look,
+}
+
 /// Stores a bundle as a referrer of `subject`, and makes sure that it is listed.
 ///
-/// `created` goes into an annotation, to the second. Costs two blobs, a manifest, and where the registry keeps no list
+/// Costs two blobs, a manifest, and where the registry keeps no list
 /// of referrers, an index under the fallback tag.
 pub async fn attach_bundle(
     registry: &Registry,
     repository: &Repository,
     subject: &Descriptor,
-    bytes: &[u8],
-    created: jiff::Timestamp,
+    bundle: &NewBundle<'_>,
 ) -> Result<Attached, AttachError> {
-    let layer = Descriptor::of(bundle::MEDIA_TYPE, bytes);
+    let NewBundle { bytes, created, look } = *bundle;
+    let layer = Descriptor::of(MEDIA_TYPE, bytes);
     let (empty, content) = tokio::join!(
         registry.push_blob(repository, media_type::OCI_EMPTY, b"{}".to_vec()),
-        registry.push_blob(repository, bundle::MEDIA_TYPE, bytes.to_vec()),
+        registry.push_blob(repository, MEDIA_TYPE, bytes.to_vec()),
     );
-    (empty?, content?);
+    empty?;
+    content?;
     let annotations = annotations(SIGN_V1, created);
     let manifest = manifest(subject, &layer, &annotations);
     registry.push_manifest(repository, &ManifestTarget::Digest, media_type::OCI_MANIFEST, &manifest).await?;
     let referrer = Descriptor {
-        artifact_type: Some(bundle::MEDIA_TYPE.to_owned()),
+        artifact_type: Some(MEDIA_TYPE.to_owned()),
         annotations,
         ..Descriptor::of(media_type::OCI_MANIFEST, &manifest)
     };
-    registry.list_referrer(&repository.pin(subject.digest.clone()), &referrer).await?;
+    registry.list_referrer(&repository.pin(subject.digest.clone()), &referrer, look).await?;
     Ok(Attached { manifest: repository.pin(referrer.digest), outcome: Outcome::Added })
 }
 
@@ -117,10 +130,8 @@ fn manifest(subject: &Descriptor, layer: &Descriptor, annotations: &BTreeMap<Str
         artifact_type: &'a str,
     }
     // cosign finds its own referrers by the type in the config's descriptor.
-    let config = Descriptor {
-        artifact_type: Some(bundle::MEDIA_TYPE.to_owned()),
-        ..Descriptor::of(media_type::OCI_EMPTY, b"{}")
-    };
+    let config =
+        Descriptor { artifact_type: Some(MEDIA_TYPE.to_owned()), ..Descriptor::of(media_type::OCI_EMPTY, b"{}") };
     let out = Out {
         schema_version: 2,
         media_type: media_type::OCI_MANIFEST,
@@ -128,7 +139,7 @@ fn manifest(subject: &Descriptor, layer: &Descriptor, annotations: &BTreeMap<Str
         layers: [layer],
         annotations,
         subject: Descriptor { annotations: BTreeMap::new(), platform: None, artifact_type: None, ..subject.clone() },
-        artifact_type: bundle::MEDIA_TYPE,
+        artifact_type: MEDIA_TYPE,
     };
     // Text and numbers always serialise.
     serde_json::to_vec(&out).unwrap_or_default()

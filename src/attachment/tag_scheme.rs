@@ -1,7 +1,7 @@
 //! Legacy storage: each signature is a layer of the manifest at the tag `sha256-<hex>.sig`.
 //!
 //! Several signers share that manifest, and registries have no conditional write: it is read, appended to, written, and
-//! read again.
+//! read again after longer than such a round takes, because somebody who has read it before our write may write after it.
 
 use std::time::Duration;
 
@@ -9,11 +9,12 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use tokio::time::Instant;
 
 use super::{AttachError, Attached, Outcome};
 use crate::http::jitter;
 use crate::oci::{Descriptor, Digest, Manifest, PinnedReference, Tag, media_type};
-use crate::registry::{ManifestTarget, Registry};
+use crate::registry::{Look, ManifestTarget, Registry};
 use crate::sigstore::{PublicKey, simple_signing};
 
 /// The annotation of a layer that holds its signature.
@@ -55,11 +56,13 @@ pub async fn attach_legacy(
     image: &PinnedReference,
     signature: &LegacySignature,
     key: &PublicKey,
+    look: Look,
 ) -> Result<Attached, AttachError> {
     let repository = image.repository();
     let wanted = Signed { payload: &signature.payload, key };
     let mut written = Outcome::AlreadyThere;
     for attempt in 1..=ATTEMPTS {
+        let started = Instant::now();
         let list = List::read(registry, image).await?;
         if let Some(list) = list.as_ref().filter(|list| list.holds(&wanted)) {
             return Ok(Attached { manifest: repository.pin(list.digest.clone()), outcome: written });
@@ -73,6 +76,7 @@ pub async fn attach_legacy(
         let layers = list.map(|list| list.layers).unwrap_or_default();
         write(registry, image, layers, signature).await?;
         written = Outcome::Added;
+        look.after(started.elapsed()).await;
     }
     match List::read(registry, image).await?.filter(|list| list.holds(&wanted)) {
         Some(list) => Ok(Attached { manifest: repository.pin(list.digest), outcome: written }),

@@ -110,6 +110,7 @@ impl Job {
             Platform::GitHub | Platform::Forgejo | Platform::Gitea => github(environment),
             Platform::GitLab => gitlab(environment),
             Platform::Azure => azure(environment),
+            Platform::Semaphore => semaphore(environment),
             _ => from_table(platform, environment),
         };
         Self { platform, ..facts }
@@ -220,9 +221,28 @@ fn azure(environment: &Environment) -> Job {
     }
 }
 
-/// Variable names, in the order of [`Job`]'s fields; an empty name is a fact that the platform does not give.
+fn semaphore(environment: &Environment) -> Job {
+    let get = |name: &str| environment.get(name).map(str::to_owned);
+    Job {
+        sha: get("SEMAPHORE_GIT_SHA"),
+        run_id: get("SEMAPHORE_WORKFLOW_ID"),
+        git_ref: get("SEMAPHORE_GIT_REF"),
+        repository: get("SEMAPHORE_GIT_REPO_SLUG"),
+        workflow: get("SEMAPHORE_JOB_NAME"),
+        ..Job::nothing()
+    }
+}
+
+/// Most platforms have a variable for each fact.
 fn from_table(platform: Platform, environment: &Environment) -> Job {
-    let names = match platform {
+    let [sha, run_id, run_attempt, git_ref, repository, workflow, url] =
+        names(platform).map(|name| environment.get(name).map(str::to_owned));
+    Job { platform, sha, run_id, run_attempt, git_ref, repository, workflow, url }
+}
+
+/// Returns the variables' names, in the order of [`Job`]'s fields; an empty name is a fact that is not given.
+fn names(platform: Platform) -> [&'static str; 7] {
+    match platform {
         Platform::CircleCi => [
             "CIRCLE_SHA1",
             "CIRCLE_WORKFLOW_ID",
@@ -272,20 +292,8 @@ fn from_table(platform: Platform, environment: &Environment) -> Job {
         Platform::Codefresh => {
             ["CF_REVISION", "CF_BUILD_ID", "", "CF_BRANCH", "CF_REPO_NAME", "CF_PIPELINE_NAME", "CF_BUILD_URL"]
         }
-        Platform::Semaphore => [
-            "SEMAPHORE_GIT_SHA",
-            "SEMAPHORE_WORKFLOW_ID",
-            "",
-            "SEMAPHORE_GIT_REF",
-            "SEMAPHORE_GIT_REPO_SLUG",
-            "SEMAPHORE_JOB_NAME",
-            "",
-        ],
         _ => [""; 7],
-    };
-    let [sha, run_id, run_attempt, git_ref, repository, workflow, url] =
-        names.map(|name| environment.get(name).map(str::to_owned));
-    Job { sha, run_id, run_attempt, git_ref, repository, workflow, url, platform }
+    }
 }
 
 /// Reads the variables that begin with `prefix`. All are optional text, so there is nothing that could not be read.

@@ -44,6 +44,7 @@ pub enum Command {
 
 /// Arguments of `publish`.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct PublishArgs {
     /// Repository to publish to, with or without a tag, for example `ghcr.io/acme/app:1.2.3`.
     #[arg(long, help_heading = "Image")]
@@ -79,7 +80,7 @@ pub struct PublishArgs {
     /// Private key: a file or `env://NAME`; its password is the `key-password` input.
     #[arg(long, help_heading = "Signature")]
     pub key: Option<String>,
-    /// Signed annotations, `KEY=VALUE` a line; `auto` adds sha, run_id, run_attempt, ref, repo, workflow, url.
+    /// Signed annotations, `KEY=VALUE` a line; `auto` adds the commit, the run, the ref and more of the job.
     #[arg(long, value_name = "KEY=VALUE", help_heading = "Signature")]
     pub annotations: Vec<String>,
     /// Storage formats to write: `both`, `bundle` (cosign 3) or `legacy` (cosign 2).
@@ -115,7 +116,7 @@ pub struct RegistryArgs {
     /// As `--allow-http-registry`. Certificates are verified all the same.
     #[arg(long, value_parser = boolean, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", action = ArgAction::Set)]
     pub allow_insecure_registry: bool,
-    /// Name to log in with; the password is read from TOUCHMARK_PASSWORD.
+    /// Name to log in with; the password is read from `TOUCHMARK_PASSWORD`.
     #[arg(long, value_name = "NAME")]
     pub registry_username: Option<String>,
     /// PEM file of a certificate authority to trust beside the system's.
@@ -128,11 +129,12 @@ pub struct RegistryArgs {
 
 /// Arguments of `sign`.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct SignArgs {
     /// Images to sign. A tag is resolved once, and its digest is signed.
     #[arg(required = true, value_name = "IMAGE")]
     pub images: Vec<String>,
-    /// Private key: a file or `env://NAME`; its password is read from COSIGN_PASSWORD.
+    /// Private key: a file or `env://NAME`; its password is read from `COSIGN_PASSWORD`.
     #[arg(long, required = true)]
     pub key: Option<String>,
     /// Signed annotations.

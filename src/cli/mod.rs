@@ -37,7 +37,7 @@ pub fn parse(words: Vec<OsString>, environment: &Environment) -> Result<Invocati
         warnings = found.warnings;
         words.splice(2..2, found.words);
     } else {
-        let found = step_inputs::cosign_words(environment, &words)?;
+        let found = step_inputs::cosign_words(environment, &words);
         words.extend(found);
     }
     let cli = Cli::try_parse_from(words)?;

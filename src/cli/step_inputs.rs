@@ -121,7 +121,7 @@ pub(super) fn words(environment: &Environment, given: &[OsString]) -> Result<Wor
 }
 
 /// Returns cosign's variables as words, for the commands that cosign has too.
-pub(super) fn cosign_words(environment: &Environment, given: &[OsString]) -> Result<Vec<OsString>, InputError> {
+pub(super) fn cosign_words(environment: &Environment, given: &[OsString]) -> Vec<OsString> {
     let command = super::command();
     let subcommand = given.get(1).and_then(|word| word.to_str()).and_then(|name| command.find_subcommand(name));
     let mut words = Vec::new();
@@ -137,7 +137,7 @@ pub(super) fn cosign_words(environment: &Environment, given: &[OsString]) -> Res
         };
         words.extend(values.into_iter().map(|value| OsString::from(format!("--{name}={value}"))));
     }
-    Ok(words)
+    words
 }
 
 /// Returns whether any input of `publish` is set.

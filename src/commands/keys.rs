@@ -26,7 +26,7 @@ pub(super) fn generate(
     Ok(())
 }
 
-/// COSIGN_PASSWORD, or whoever sits at the terminal, twice. In a CI job nobody is asked.
+/// `COSIGN_PASSWORD`, or whoever sits at the terminal, twice. In a CI job nobody is asked.
 fn new_password(secrets: &SecretInputs, console: &Console) -> Result<Secret, SignError> {
     if let Some(password) = &secrets.key_password {
         return Ok(password.clone());

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
-use super::signing::{self, SignedImage};
+use super::signing::{self, SignedImage, Work};
 use crate::error::Error;
 use crate::oci::{Manifest, PinnedReference, Reference};
 use crate::plan::{Plan, SourcePlan, Verification};
-use crate::registry::{ManifestTarget, Progress, Registry};
+use crate::registry::{Look, ManifestTarget, Progress, Registry};
 use crate::report::{ProgressDisplay, Report};
 use crate::source::{Source, SourceError, SourceSpec};
 use crate::verify::{Claims, Policy, Verified, VerifyError, verify_image};
@@ -27,7 +27,9 @@ pub(super) async fn execute(plan: &Plan, report: &mut Report) -> Result<(), Erro
     };
     report.record_signer(signer.public_key(), &signing.annotations);
     let images = signing::images(&image.reference, &image.manifest, signing.recursion);
-    signing::sign_all(&registry, &images, &signer, signing, report).await?;
+    let look = if plan.verification == Verification::Required { Look::Once } else { Look::Again };
+    let work = Work { registry: &registry, signer: &signer, signing, look };
+    signing::sign_all(&work, &images, report).await?;
 
     let clearance = match plan.verification {
         Verification::Off => Clearance::NotAsked,
@@ -37,7 +39,7 @@ pub(super) async fn execute(plan: &Plan, report: &mut Report) -> Result<(), Erro
                 annotations: signing.annotations.clone(),
                 claims: Claims::Required,
             };
-            Clearance::Verified(verify_all(plan, &images, &policy, report).await?)
+            Clearance::Verified(verify_all(&work, &images, &policy, plan, report).await?)
         }
     };
     move_tags(plan, &registry, &image, &clearance, report).await
@@ -102,20 +104,48 @@ async fn find(plan: &Plan, registry: &Registry, report: &mut Report) -> Result<I
 
 /// Verifies every image that was signed, with a client of its own that remembers nothing of the push.
 async fn verify_all(
-    plan: &Plan,
+    work: &Work<'_>,
     images: &[SignedImage],
     policy: &Policy,
+    plan: &Plan,
     report: &mut Report,
 ) -> Result<Vec<Verified>, Error> {
     let registry = Registry::connect(&plan.registry)?;
-    let verifications = images.iter().map(|image| verify_one(&registry, &image.reference, policy));
+    let verifications = images.iter().map(|image| verify_one(&registry, image, work, policy));
     let verified: Vec<Verified> =
         futures_util::stream::iter(verifications).buffered(plan.registry.jobs).try_collect().await?;
-    verified.iter().for_each(|verified| report.record_verification(verified));
+    for verified in &verified {
+        report.record_verification(verified);
+    }
     Ok(verified)
 }
 
-async fn verify_one(registry: &Registry, image: &PinnedReference, policy: &Policy) -> Result<Verified, VerifyError> {
+/// Verifies one image. Another signer who wrote at the same moment may have taken our signature out again: then it is
+/// added once more, which adds nothing if that is not the reason.
+async fn verify_one(
+    registry: &Registry,
+    image: &SignedImage,
+    work: &Work<'_>,
+    policy: &Policy,
+) -> Result<Verified, Error> {
+    const ATTEMPTS: u32 = 3;
+    for _ in 1..ATTEMPTS {
+        match verify_present(registry, &image.reference, policy).await {
+            Err(VerifyError::NoSignatures { .. } | VerifyError::NotSatisfied { .. }) => {
+                let again = Work { look: Look::Again, ..*work };
+                Box::pin(signing::sign_image(&again, image)).await?;
+            }
+            outcome => return Ok(outcome?),
+        }
+    }
+    Ok(verify_present(registry, &image.reference, policy).await?)
+}
+
+async fn verify_present(
+    registry: &Registry,
+    image: &PinnedReference,
+    policy: &Policy,
+) -> Result<Verified, VerifyError> {
     match registry.manifest_exists(image).await {
         Ok(true) => verify_image(registry, image, policy).await,
         Ok(false) => Err(VerifyError::ImageNotFound { reference: image.to_string() }),

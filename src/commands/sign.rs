@@ -1,11 +1,12 @@
 //! `sign`: signs images that are in a registry, by digest.
 
-use super::{signing, with_password};
+use super::signing::{self, Work};
+use super::with_password;
 use crate::ci::Environment;
 use crate::cli::{SecretInputs, SignArgs};
 use crate::error::Error;
 use crate::plan::{ReportPlan, SignPlan, Target};
-use crate::registry::Registry;
+use crate::registry::{Look, Registry};
 use crate::report::{Console, Report};
 use crate::sign::KeySigner;
 
@@ -32,5 +33,6 @@ async fn sign_one(target: &Target, plan: &SignPlan, signer: &KeySigner, console:
     let image = repository.pin(manifest.digest().clone());
     let mut report = Report::new(ReportPlan::nothing(), console.clone());
     let images = signing::images(&image, &manifest, plan.signing.recursion);
-    signing::sign_all(&registry, &images, signer, &plan.signing, &mut report).await
+    let work = Work { registry: &registry, signer, signing: &plan.signing, look: Look::Again };
+    signing::sign_all(&work, &images, &mut report).await
 }

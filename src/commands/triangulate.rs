@@ -15,13 +15,12 @@ pub(super) async fn triangulate(
     console: &Console,
 ) -> Result<(), Error> {
     let target = plan::triangulate(args, secrets, environment)?;
-    let digest = match target.reference.digest() {
-        Some(digest) => digest.clone(),
-        None => {
-            let resolved = Registry::connect(&target.registry)?.resolve(&target.reference).await?;
-            let reference = target.reference.to_string();
-            resolved.ok_or(Error::ImageNotFound { reference })?.digest().clone()
-        }
+    let digest = if let Some(digest) = target.reference.digest() {
+        digest.clone()
+    } else {
+        let resolved = Registry::connect(&target.registry)?.resolve(&target.reference).await?;
+        let reference = target.reference.to_string();
+        resolved.ok_or(Error::ImageNotFound { reference })?.digest().clone()
     };
     console.data(&format!("{}:{}\n", target.reference.repository(), signature_tag(&digest)));
     Ok(())

@@ -38,13 +38,12 @@ pub(super) async fn verify(
 async fn verify_one(target: &Target, policy: &Policy) -> Result<Verified, VerifyError> {
     let could_not = |source| VerifyError::CouldNotVerify { image: target.reference.to_string(), source };
     let registry = Registry::connect(&target.registry).map_err(could_not)?;
-    let image = match target.reference.pinned() {
-        Some(pinned) => pinned,
-        None => {
-            let resolved = registry.resolve(&target.reference).await.map_err(could_not)?;
-            let reference = target.reference.to_string();
-            resolved.ok_or(VerifyError::ImageNotFound { reference })?
-        }
+    let image = if let Some(pinned) = target.reference.pinned() {
+        pinned
+    } else {
+        let resolved = registry.resolve(&target.reference).await.map_err(could_not)?;
+        let reference = target.reference.to_string();
+        resolved.ok_or(VerifyError::ImageNotFound { reference })?
     };
     verify_image(&registry, &image, policy).await
 }

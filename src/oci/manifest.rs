@@ -24,7 +24,7 @@ pub struct Manifest {
 #[derive(Clone, Debug)]
 enum Content {
     Image(Box<ImageManifest>),
-    Index(Index),
+    Index(Box<Index>),
 }
 
 impl Manifest {
@@ -39,7 +39,7 @@ impl Manifest {
         let shape: Shape = serde_json::from_slice(&bytes)?;
         let media_type = shape.media_type(content_type)?;
         let content = if media_type::is_index(&media_type) {
-            Content::Index(serde_json::from_slice(&bytes)?)
+            Content::Index(Box::new(serde_json::from_slice(&bytes)?))
         } else {
             Content::Image(Box::new(serde_json::from_slice(&bytes)?))
         };

@@ -29,7 +29,7 @@ pub use error::{CredentialsError, Presented, RegistryError, Rejection, Transport
 pub use manifest::{ManifestTarget, PushedManifest, SubjectIndexed};
 pub use progress::Progress;
 pub use push::{PushStatistics, PushedImage};
-pub use referrers::{Referrers, ReferrersListing};
+pub use referrers::{Look, Referrers, ReferrersListing};
 pub use spec::{Credential, CredentialsSpec, PlainHttp, RegistrySpec};
 
 use crate::oci::{Digest, Repository};

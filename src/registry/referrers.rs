@@ -25,8 +25,26 @@ const MAX_PAGES: usize = 100;
 const MAX_REFERRERS: usize = 1000;
 /// How often the listing is looked at, or written, before giving up.
 const ATTEMPTS: u32 = 12;
-/// The shortest time after which a listing that was written is looked at once more.
-const SETTLE: Duration = Duration::from_millis(300);
+
+/// Whether a list that others write too is looked at once more some time after it was written.
+///
+/// Registries have no conditional write: somebody who has read a list before our write may write theirs after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// It is, after twice as long as a round of reading and writing has just taken.
+    Again,
+    /// It is not: the caller verifies what the registry serves later, and adds what was lost.
+    Once,
+}
+
+impl Look {
+    /// Waits for as long as it takes until a look means something.
+    pub async fn after(self, round: Duration) {
+        if self == Self::Again {
+            tokio::time::sleep((round * 2 + jitter(round)).min(Duration::from_secs(10))).await;
+        }
+    }
+}
 
 /// What refers to a manifest.
 #[derive(Clone, Debug)]
@@ -78,16 +96,21 @@ impl Registry {
     ///
     /// Where the registry keeps the list, this waits until it shows the referrer. Elsewhere it adds it to the index
     /// under the fallback tag, keeps the entries of others byte for byte, and looks again afterwards whether somebody
-    /// else has written at the same moment.
-    pub async fn list_referrer(&self, subject: &PinnedReference, referrer: &Descriptor) -> Result<(), RegistryError> {
+    /// else has written at the same moment: at once, and, if `look` says so, after some time once more.
+    pub async fn list_referrer(
+        &self,
+        subject: &PinnedReference,
+        referrer: &Descriptor,
+        look: Look,
+    ) -> Result<(), RegistryError> {
         for attempt in 1..=ATTEMPTS {
             if self.referrers_api(subject.repository()) == Some(ReferrersApi::Unsupported) {
-                return self.list_under_tag(subject, referrer).await;
+                return self.list_under_tag(subject, referrer, look).await;
             }
             match self.listed(subject).await? {
                 Some(manifests) if manifests.iter().any(|listed| listed.digest == referrer.digest) => return Ok(()),
                 Some(_) => back_off(attempt).await,
-                None => return self.list_under_tag(subject, referrer).await,
+                None => return self.list_under_tag(subject, referrer, look).await,
             }
         }
         Err(not_listed(subject, referrer))
@@ -169,9 +192,14 @@ impl Registry {
     ///
     /// Registries have no conditional write. Somebody who has read the index before our write and writes theirs after
     /// it takes our entry out again; so we look a second time, after longer than such a round takes us.
-    async fn list_under_tag(&self, subject: &PinnedReference, referrer: &Descriptor) -> Result<(), RegistryError> {
-        let _alone = self.fallback_turn().await;
+    async fn list_under_tag(
+        &self,
+        subject: &PinnedReference,
+        referrer: &Descriptor,
+        look: Look,
+    ) -> Result<(), RegistryError> {
         for attempt in 1..=ATTEMPTS {
+            let turn = self.fallback_turn().await;
             let started = Instant::now();
             let index = self.fallback_index(subject).await?.unwrap_or_default();
             let Some(index) = index.with(referrer) else {
@@ -182,8 +210,8 @@ impl Registry {
             }
             let target = ManifestTarget::Tag(fallback_tag(subject));
             self.push_manifest(subject.repository(), &target, media_type::OCI_INDEX, &index.to_bytes()).await?;
-            let settled = SETTLE.max(started.elapsed() * 4) + jitter(SETTLE);
-            tokio::time::sleep(settled.min(Duration::from_secs(10))).await;
+            drop(turn);
+            look.after(started.elapsed()).await;
             if self.fallback_index(subject).await?.is_some_and(|index| index.with(referrer).is_none()) {
                 return Ok(());
             }

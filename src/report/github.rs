@@ -19,7 +19,7 @@ pub(super) fn outputs(outputs: &[(&str, String)]) -> Result<String, ReportError>
         }
         // The runner ends a line at LF only, so a carriage return would stay in the value.
         let value = value.replace('\r', "");
-        text.push_str(&format!("{name}<<{delimiter}\n{value}\n{delimiter}\n"));
+        text.extend([name, "<<", &delimiter, "\n", &value, "\n", &delimiter, "\n"]);
     }
     Ok(text)
 }

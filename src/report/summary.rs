@@ -31,7 +31,7 @@ pub(super) fn page(document: &ResultDocument) -> String {
         None => image.to_owned(),
     };
     let verb = if document.verified.is_empty() { "published" } else { "published, signed and verified" };
-    page.push_str(&format!("## ✅ {} {verb}\n\n", markdown(&headline)));
+    let _written = write!(page, "## ✅ {} {verb}\n\n", markdown(&headline));
     page.push_str("| | |\n| --- | --- |\n");
     row(&mut page, "Image", image);
     let tags: Vec<_> = document.tags.iter().map(ToString::to_string).collect();
@@ -60,7 +60,7 @@ pub(super) fn page(document: &ResultDocument) -> String {
 }
 
 fn row(page: &mut String, name: &str, value: &str) {
-    page.push_str(&format!("| **{name}** | <code>{}</code> |\n", markdown(value)));
+    let _written = writeln!(page, "| **{name}** | <code>{}</code> |", markdown(value));
 }
 
 fn platforms(page: &mut String, document: &ResultDocument) {
@@ -69,7 +69,7 @@ fn platforms(page: &mut String, document: &ResultDocument) {
     }
     page.push_str("\n### Platforms\n\n| Platform | Digest |\n| --- | --- |\n");
     for (platform, digest) in &document.platforms {
-        page.push_str(&format!("| {} | <code>{}</code> |\n", markdown(platform), markdown(digest)));
+        let _written = writeln!(page, "| {} | <code>{}</code> |", markdown(platform), markdown(digest));
     }
 }
 
@@ -79,7 +79,7 @@ fn annotations(page: &mut String, document: &ResultDocument) {
     }
     page.push_str("\n### Signed annotations\n\n| Key | Value |\n| --- | --- |\n");
     for (key, value) in &document.annotations {
-        page.push_str(&format!("| {} | <code>{}</code> |\n", markdown(key), markdown(value)));
+        let _written = writeln!(page, "| {} | <code>{}</code> |", markdown(key), markdown(value));
     }
 }
 
@@ -90,10 +90,10 @@ fn commands(page: &mut String, document: &ResultDocument) {
     page.push_str("\n### Verify it yourself\n\nWith the public key in `cosign.pub`:\n\n");
     for command in &document.verify_commands {
         // A fence longer than any run of backticks in what it holds cannot be closed from within.
-        page.push_str(&format!("``````sh\n{}\n``````\n\n", command.replace("``````", "")));
+        let _written = write!(page, "``````sh\n{}\n``````\n\n", command.replace("``````", ""));
     }
     if let Some(signer) = &document.signer {
         page.push_str("<details><summary>The public key</summary>\n\n");
-        page.push_str(&format!("``````text\n{}``````\n\n</details>\n", signer.public_key));
+        let _written = write!(page, "``````text\n{}``````\n\n</details>\n", signer.public_key);
     }
 }

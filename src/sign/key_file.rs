@@ -20,6 +20,8 @@ const COSIGN_TAG: &str = "ENCRYPTED COSIGN PRIVATE KEY";
 const N: u32 = 65_536;
 const SALT: usize = 32;
 const NONCE: usize = 24;
+/// What the cipher adds to a plaintext.
+const TAG: usize = 16;
 
 /// Returns whether `text` is a key file in cosign's encrypted format.
 pub(super) fn is_encrypted(text: &str) -> bool {
@@ -34,6 +36,10 @@ pub(super) fn open(text: &str, password: Option<&Secret>, origin: &str) -> Resul
     let (Some(block), None) = (blocks.next(), blocks.next()) else {
         return Err(SignError::NotAKey { origin: origin.to_owned() });
     };
+    if block.headers().get("Proc-Type").is_some() {
+        // openssl's old way to encrypt: the tag does not tell.
+        return Err(SignError::OtherPem { origin: origin.to_owned(), tag: "ENCRYPTED PRIVATE KEY".to_owned() });
+    }
     let der = match block.tag() {
         SIGSTORE_TAG | COSIGN_TAG => {
             let sealed = check(block.contents(), origin)?;
@@ -97,6 +103,9 @@ fn check(contents: &[u8], origin: &str) -> Result<Sealed, SignError> {
     let length = |text: &str| BASE64_STANDARD.decode(text).map(|bytes| bytes.len()).ok();
     if length(&sealed.kdf.salt) != Some(SALT) || length(&sealed.cipher.nonce) != Some(NONCE) {
         return Err(refuse(format!("the salt must have {SALT} bytes and the nonce {NONCE}")));
+    }
+    if length(&sealed.ciphertext).is_none_or(|length| length < TAG) {
+        return Err(refuse(format!("the ciphertext must be base64 of at least {TAG} bytes")));
     }
     Ok(sealed)
 }
@@ -167,6 +176,9 @@ mod tests {
             good.replace("nacl/secretbox", "none"),
             good.replace("CFR+hRnsN8myQjEPl", "CFR+hRnsN8myQ"),
             good.replace("JtFLJrfICR9b", "JtFL"),
+            good.replace(r#""p":1"#, r#""p":4294967297"#),
+            good.replace(r#""N":65536"#, r#""N":65536,"N":65536"#),
+            good[..good.find("\"ciphertext\"").unwrap()].to_owned() + r#""ciphertext":"AAAA"}"#,
             "{}".to_owned(),
         ];
         let password = Secret::new("testpw");
@@ -190,5 +202,19 @@ mod tests {
             // The parameters of this file are refused before any work is done, so that the loop is quick.
             assert!(open(&String::from_utf8_lossy(&bytes), Some(&Secret::new("testpw")), "key").is_err());
         }
+    }
+
+    #[test]
+    fn a_key_that_openssl_encrypted_is_named_in_both_its_forms() {
+        let plain = include_str!("../../tests/fixtures/cosign/keys/imported/p384.key");
+        let old = plain.replacen("KEY-----\n", "KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\n", 1);
+        let new = plain.replace("EC PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
+
+        for text in [old, new] {
+            let error = open(&text, None, "key").unwrap_err();
+
+            assert_eq!(error.hint().unwrap(), "decrypt it first: `openssl pkey -in KEY -out plain.pem`");
+        }
+        assert!(open(plain, None, "key").is_ok());
     }
 }

@@ -4,15 +4,21 @@ mod generate;
 mod key_file;
 mod private_key;
 
+use std::fs::File;
+use std::io::Read as _;
 use std::path::PathBuf;
 
 use serde::Serialize;
+use zeroize::Zeroizing;
 
 pub use generate::{GeneratedKeyPair, generate_key_pair};
 use private_key::PrivateKey;
 
 use crate::secret::Secret;
 use crate::sigstore::PublicKey;
+
+/// The most bytes that a key file may have.
+const LONGEST: usize = 64 << 10;
 
 /// Who signs: decided in the plan.
 #[derive(Clone, Debug, Serialize)]
@@ -48,19 +54,25 @@ pub enum KeySource {
 }
 
 impl KeySource {
-    /// Returns the contents of the key file. Reads at most 64 KiB.
+    /// Returns the contents of the key file. Reads at most 64 KiB, also from a pipe or a device.
     pub fn read(&self) -> Result<Secret, SignError> {
-        const LONGEST: u64 = 64 << 10;
-        let path = match self {
-            Self::Variable { pem, .. } => return Ok(pem.clone()),
-            Self::File { path } => path,
+        let text = match self {
+            Self::Variable { pem, .. } => pem.clone(),
+            Self::File { path } => {
+                let unreadable = |source| SignError::Unreadable { path: path.clone(), source };
+                let not_a_key = |_| SignError::NotAKey { origin: self.to_string() };
+                // Room for all of it at once, so that growing leaves no copies of the key behind.
+                let mut bytes = Zeroizing::new(Vec::with_capacity(LONGEST + 1));
+                let file = File::open(path).map_err(unreadable)?;
+                file.take(LONGEST as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+                Secret::new(str::from_utf8(&bytes).map_err(not_a_key)?)
+            }
         };
-        let unreadable = |source| SignError::Unreadable { path: path.clone(), source };
-        if std::fs::metadata(path).map_err(unreadable)?.len() > LONGEST {
-            return Err(SignError::NotAKey { origin: self.to_string() });
+        match text.expose() {
+            long if long.len() > LONGEST => Err(SignError::NotAKey { origin: self.to_string() }),
+            blank if blank.trim().is_empty() => Err(SignError::Empty { origin: self.to_string() }),
+            _ => Ok(text),
         }
-        let text = std::fs::read(path).map_err(unreadable)?;
-        String::from_utf8(text).map(Secret::new).map_err(|_| SignError::NotAKey { origin: self.to_string() })
     }
 }
 
@@ -134,6 +146,12 @@ pub enum SignError {
         path: PathBuf,
         /// What went wrong.
         source: std::io::Error,
+    },
+    /// It is empty: often a secret that the job does not get.
+    #[error("the key `{origin}` is empty")]
+    Empty {
+        /// Where it came from.
+        origin: String,
     },
     /// It is no private key.
     #[error("`{origin}` is not a private key in PEM form")]
@@ -225,7 +243,10 @@ impl SignError {
                 Some("give the private key: `cosign.key`, not `cosign.pub`".to_owned())
             }
             Self::OtherPem { tag, .. } if tag == "ENCRYPTED PRIVATE KEY" => {
-                Some("decrypt it first: `openssl pkcs8 -in KEY -out plain.pem`".to_owned())
+                Some("decrypt it first: `openssl pkey -in KEY -out plain.pem`".to_owned())
+            }
+            Self::Empty { .. } => {
+                Some("check that the job gets the secret: jobs of forks and of unprotected branches do not".to_owned())
             }
             Self::NotAKey { .. } => {
                 Some("give a `cosign.key`, or a PEM file with `-----BEGIN PRIVATE KEY-----`".to_owned())
@@ -328,5 +349,41 @@ mod tests {
         assert_eq!(public.hint().unwrap(), "give the private key: `cosign.key`, not `cosign.pub`");
         assert!(matches!(certificate, SignError::OtherPem { .. }));
         assert!(matches!(absent, SignError::Unreadable { .. }));
+    }
+
+    #[test]
+    fn a_source_without_end_and_an_empty_one_are_refused() {
+        let read = |path: &str| KeySource::File { path: path.into() }.read();
+        let variable = |text: &str| KeySource::Variable { name: "KEY".to_owned(), pem: Secret::new(text) }.read();
+
+        assert!(matches!(read("/dev/zero"), Err(SignError::NotAKey { .. })));
+        assert!(matches!(read("/dev/null"), Err(SignError::Empty { .. })));
+        assert!(matches!(variable(" \n"), Err(SignError::Empty { .. })));
+        assert!(matches!(variable(&"x".repeat(LONGEST + 1)), Err(SignError::NotAKey { .. })));
+        assert!(variable(&"x".repeat(LONGEST)).is_ok());
+    }
+
+    #[test]
+    fn a_key_whose_halves_do_not_belong_together_signs_nothing() {
+        let (own, other) = (signer("v3/plain.pem", None).unwrap(), signer("imported/leaf.ec.key", None).unwrap());
+        let crossed = KeySigner { private: own.private, public: other.public };
+
+        assert!(matches!(crossed.sign(b"message"), Err(SignError::Unverifiable)));
+    }
+
+    #[test]
+    fn every_public_half_equals_cosigns() {
+        for (private, public) in [
+            ("v3/plain.pem", "v3/cosign.pub"),
+            ("imported/leaf.ec.key", "imported/imp-leaf.ec.pub"),
+            ("imported/p384.key", "imported/imp-p384.pub"),
+            ("imported/p521.key", "imported/imp-p521.pub"),
+            ("imported/rsa1.key", "imported/imp-rsa1.pub"),
+            ("imported/ed.key", "imported/imp-ed.pub"),
+        ] {
+            let signer = signer(private, None).unwrap();
+
+            assert_eq!(signer.public_key().to_pem(), std::fs::read_to_string(fixture(public)).unwrap(), "{private}");
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Private keys in memory: P-256 and P-384 by RustCrypto, the others by AWS-LC.
+//! Private keys in memory: P-256 and P-384 by `RustCrypto`, the others by AWS-LC.
 
 use std::fmt;
 
@@ -83,4 +83,52 @@ impl fmt::Debug for PrivateKey {
 
 fn x509(public: &impl AsDer<PublicKeyX509Der<'static>>) -> Option<Vec<u8>> {
     public.as_der().ok().map(|der| der.as_ref().to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PKCS8: &[u8] = include_bytes!("../../tests/fixtures/cosign/keys/v3/cosign.pkcs8.der");
+
+    #[test]
+    fn ecdsa_is_the_deterministic_kind_of_rfc_6979() {
+        // A.2.5 of the RFC, P-256 with SHA-256 and the message "sample".
+        let secret = hex::decode("c9afa9d845ba75166b5c215767b1d6934e50c3db36e89b127b8a622b120f6721").unwrap();
+        let key = PrivateKey::P256(Box::new(p256::ecdsa::SigningKey::from_slice(&secret).unwrap()));
+
+        let signature = key.sign(b"sample").unwrap();
+
+        let expected = concat!(
+            "3046022100efd48b2aacb6a8fd1140dd9cd45e81d69d2c877b56aaf991c34d0ea84eaf3716",
+            "022100f7cb1c942d657c41d436c7a1b6e29f65f3e900dbb9aff4064dc4ab2f843acda8"
+        );
+        assert_eq!(hex::encode(signature), expected);
+    }
+
+    #[test]
+    fn a_key_that_contradicts_itself_is_refused() {
+        let mut other_half = PKCS8.to_vec();
+        *other_half.last_mut().unwrap() ^= 1;
+        let mut other_curve = PKCS8.to_vec();
+        other_curve[22] ^= 1;
+
+        assert!(PrivateKey::from_der(PKCS8).is_some());
+        for refused in [other_half, other_curve, [PKCS8, &[0]].concat(), PKCS8[..PKCS8.len() - 1].to_vec()] {
+            assert!(PrivateKey::from_der(&refused).is_none());
+        }
+    }
+
+    #[test]
+    fn no_damage_to_a_key_panics() {
+        for name in ["v3/plain.pem", "imported/p384.key", "imported/p521.key", "imported/rsa1.key", "imported/ed.key"] {
+            let path = format!("{}/tests/fixtures/cosign/keys/{name}", env!("CARGO_MANIFEST_DIR"));
+            let der = pem::parse_many(std::fs::read(path).unwrap()).unwrap().pop().unwrap().into_contents();
+            for position in 0..der.len() {
+                let mut mutant = der.clone();
+                mutant[position] ^= 1 << (position % 8);
+                drop(PrivateKey::from_der(&mutant).map(|key| key.public_key()));
+            }
+        }
+    }
 }

@@ -25,8 +25,10 @@ pub struct Envelope {
     pub signatures: Vec<Vec<u8>>,
 }
 
+/// An envelope within a bundle. An unknown field is refused: protobuf's JSON has a second spelling for each field
+/// (`payload_type`), and a reader that takes the other one would see another envelope.
 #[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct EnvelopeJson {
     payload: String,
     payload_type: String,
@@ -34,8 +36,13 @@ pub(super) struct EnvelopeJson {
 }
 
 #[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct SignatureJson {
     sig: String,
+    /// A name for the key, mostly empty. Nothing vouches for it, so it is read over.
+    #[serde(default, skip_serializing)]
+    #[expect(dead_code, reason = "an unknown field would be refused")]
+    keyid: Option<serde::de::IgnoredAny>,
 }
 
 impl Envelope {
@@ -47,7 +54,7 @@ impl Envelope {
 
 impl From<&Envelope> for EnvelopeJson {
     fn from(envelope: &Envelope) -> Self {
-        let signature = |signature: &Vec<u8>| SignatureJson { sig: BASE64_STANDARD.encode(signature) };
+        let signature = |signature: &Vec<u8>| SignatureJson { sig: BASE64_STANDARD.encode(signature), keyid: None };
         Self {
             payload: BASE64_STANDARD.encode(&envelope.payload),
             payload_type: envelope.payload_type.clone(),

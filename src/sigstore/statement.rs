@@ -13,12 +13,14 @@ const STATEMENT_V1: &str = "https://in-toto.io/Statement/v1";
 const STATEMENT_V01: &str = "https://in-toto.io/Statement/v0.1";
 /// The most subjects that a statement may have.
 const MAX_SUBJECTS: usize = 1024;
+/// The most digests that a subject may have.
+const MAX_DIGESTS: usize = 32;
 
 /// What a statement says, apart from its predicate.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Statement {
     #[serde(rename = "_type")]
-    statement_type: String,
+    kind: String,
     /// What it is about.
     #[serde(rename = "subject")]
     pub subjects: Vec<Subject>,
@@ -55,19 +57,36 @@ impl Subject {
 }
 
 impl Statement {
-    /// Reads a statement, v1 or v0.1. Fails on duplicate keys, on another type, and on more than 1,024 subjects.
+    /// Reads a statement, v1 or v0.1. Fails on duplicate keys, on another type, without a predicate type, with more than
+    /// 1,024 subjects, and with a subject that has no digest. A signature's predicate must be an object.
     pub fn parse(bytes: &[u8]) -> Result<Self, ParseStatementError> {
         json::refuse_duplicate_keys(bytes)?;
         let statement: Self = serde_json::from_slice(bytes)?;
-        if !matches!(statement.statement_type.as_str(), STATEMENT_V1 | STATEMENT_V01) {
-            return Err(ParseStatementError::Type { statement_type: crate::http::excerpt(&statement.statement_type) });
+        if !matches!(statement.kind.as_str(), STATEMENT_V1 | STATEMENT_V01) {
+            return Err(ParseStatementError::Type { statement_type: crate::http::excerpt(&statement.kind) });
         }
         match statement.subjects.len() {
-            0 => Err(ParseStatementError::NoSubject),
-            count if count > MAX_SUBJECTS => Err(ParseStatementError::Subjects { count }),
-            _ => Ok(statement),
+            0 => return Err(ParseStatementError::NoSubject),
+            count if count > MAX_SUBJECTS => return Err(ParseStatementError::Subjects { count }),
+            _ => {}
         }
+        if !statement.subjects.iter().all(|subject| (1..=MAX_DIGESTS).contains(&subject.digests.len())) {
+            return Err(ParseStatementError::Digests);
+        }
+        let claim: Claim<'_> = serde_json::from_slice(bytes)?;
+        let object = claim.predicate.is_some_and(|predicate| predicate.get().starts_with('{'));
+        if statement.predicate_type.is_empty() || (statement.predicate_type == SIGN_V1 && !object) {
+            return Err(ParseStatementError::Predicate);
+        }
+        Ok(statement)
     }
+}
+
+/// The predicate, of which only the kind is looked at.
+#[derive(Deserialize)]
+struct Claim<'a> {
+    #[serde(default, borrow)]
+    predicate: Option<&'a serde_json::value::RawValue>,
 }
 
 /// Returns the statement that is an image's signature: `digest` with `annotations`, and nothing else.
@@ -114,6 +133,12 @@ pub enum ParseStatementError {
     /// About nothing.
     #[error("the statement has no subject")]
     NoSubject,
+    /// A subject without a digest, or with dozens.
+    #[error("a subject of the statement does not have 1 to {MAX_DIGESTS} digests")]
+    Digests,
+    /// No predicate type, or a signature whose predicate is not an object.
+    #[error("the statement does not say what it claims")]
+    Predicate,
     /// About too much.
     #[error("{count} subjects are over the limit of {MAX_SUBJECTS}")]
     Subjects {
@@ -158,6 +183,25 @@ mod tests {
             &good.replace(r#"[{"digest":{"sha256":"00"}}]"#, "[]"),
         ] {
             assert!(Statement::parse(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_signature_without_its_proper_predicate_is_refused() {
+        let good = include_str!("../../tests/fixtures/cosign/v3_bundle_sig_statement.json");
+        let predicate = r#""predicate":{}"#;
+        let refused = [
+            good.replace(predicate, r#""predicate":"{}""#),
+            good.replace(predicate, r#""predicate":[]"#),
+            good.replace(predicate, r#""predicate":null"#),
+            good.replace(&format!(",{predicate}"), ""),
+            good.replace(SIGN_V1, ""),
+            good.replace(r#""subject":["#, r#""subject":[{"name":"x"},"#),
+        ];
+
+        assert!(Statement::parse(good.as_bytes()).is_ok());
+        for text in refused {
+            assert!(text != good && Statement::parse(text.as_bytes()).is_err(), "{text}");
         }
     }
 }

@@ -49,14 +49,14 @@ impl Candidate {
                 if !policy.key.verify(&payload, &signature) {
                     return Err(Reason::WrongKey);
                 }
-                let said = SimpleSigning::parse(&payload).map_err(Reason::malformed)?;
+                let said = SimpleSigning::parse(&payload).map_err(|error| Reason::malformed(&error))?;
                 if policy.claims == Claims::Required && &said.digest != image.digest() {
                     return Err(Reason::other(&said.digest));
                 }
                 (said.annotations, payload, evidence)
             }
             Content::Bundle(bytes) => {
-                let bundle = Bundle::parse(&bytes).map_err(Reason::malformed)?;
+                let bundle = Bundle::parse(&bytes).map_err(|error| Reason::malformed(&error))?;
                 let envelope =
                     bundle.envelope().ok_or_else(|| Reason::malformed("the bundle is not over a statement"))?;
                 let subject = judge_envelope(envelope, image, policy)?;
@@ -72,15 +72,15 @@ impl Candidate {
 /// Checks the signature first: what is not signed is not read.
 fn judge_envelope(envelope: &Envelope, image: &PinnedReference, policy: &Policy) -> Result<Subject, Reason> {
     if envelope.payload_type != IN_TOTO {
-        return Err(Reason::malformed(format!("its payload is a `{}`", envelope.payload_type)));
+        return Err(Reason::malformed(&format!("its payload is a `{}`", envelope.payload_type)));
     }
     let [signature] = envelope.signatures.as_slice() else {
-        return Err(Reason::malformed(format!("its envelope has {} signatures", envelope.signatures.len())));
+        return Err(Reason::malformed(&format!("its envelope has {} signatures", envelope.signatures.len())));
     };
     if !policy.key.verify(&envelope.pae(), signature) {
         return Err(Reason::WrongKey);
     }
-    let statement = Statement::parse(&envelope.payload).map_err(Reason::malformed)?;
+    let statement = Statement::parse(&envelope.payload).map_err(|error| Reason::malformed(&error))?;
     if statement.predicate_type != SIGN_V1 {
         return Err(Reason::Attestation { predicate_type: crate::http::excerpt(&statement.predicate_type) });
     }

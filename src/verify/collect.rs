@@ -51,14 +51,12 @@ async fn open(
     let found = registry.find_manifest(image.repository(), &listed.digest.to_string()).await;
     let manifest = match found {
         Ok(Some(manifest)) => manifest,
-        // Listed, and gone: somebody cleaned up.
-        Ok(None) => return Ok(Vec::new()),
-        // Not a manifest that is accepted, so not a signature that is.
-        Err(RegistryError::Manifest { .. } | RegistryError::TooLarge { .. }) => return Ok(Vec::new()),
+        // Listed, and gone; or not a manifest that is accepted, so not a signature that is.
+        Ok(None) | Err(RegistryError::Manifest { .. } | RegistryError::TooLarge { .. }) => return Ok(Vec::new()),
         Err(error) => return Err(error),
     };
     let Some(parsed) = manifest.as_image() else { return Ok(Vec::new()) };
-    if !parsed.subject.as_ref().is_some_and(|subject| &subject.digest == image.digest()) {
+    if parsed.subject.as_ref().is_none_or(|subject| &subject.digest != image.digest()) {
         return Ok(Vec::new());
     }
     if parsed.config.media_type == EXPERIMENTAL {
@@ -115,7 +113,7 @@ async fn fetch(
     match registry.blob(image.repository(), blob, limit).await {
         Ok(bytes) => Ok(Ok(bytes)),
         Err(error @ (RegistryError::Digest { .. } | RegistryError::TooLarge { .. })) => {
-            Ok(Err(Reason::malformed(error)))
+            Ok(Err(Reason::malformed(&error)))
         }
         Err(error) => Err(error),
     }

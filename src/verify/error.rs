@@ -94,7 +94,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub(super) fn malformed(what: impl ToString) -> Self {
+    pub(super) fn malformed(what: &(impl ToString + ?Sized)) -> Self {
         Self::Malformed { what: crate::http::excerpt(&what.to_string()) }
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    Credential, CredentialsSpec, ManifestTarget, PlainHttp, Progress, PushedImage, ReferrersListing, Registry,
+    Credential, CredentialsSpec, Look, ManifestTarget, PlainHttp, Progress, PushedImage, ReferrersListing, Registry,
     RegistryError, RegistrySpec,
 };
 use crate::http::{HttpSpec, Proxies};
@@ -358,7 +358,7 @@ async fn no_referrer_is_lost_when_many_are_listed_at_once() {
     let list = async |number: usize| {
         let client = client();
         let referrer = referrer(&client, &server, pushed.manifest.descriptor(), &number.to_string()).await;
-        client.list_referrer(&pushed.image, &referrer).await.unwrap();
+        client.list_referrer(&pushed.image, &referrer, Look::Again).await.unwrap();
         referrer.digest
     };
 
