@@ -4,7 +4,7 @@
 set -eu
 
 TOUCHMARK_PASSWORD=$REGISTRY_PASSWORD docker run --rm \
-    --volume "$PWD:/work" --workdir /work \
+    --volume "$PWD:/workspace" --workdir /workspace \
     --env COSIGN_PRIVATE_KEY --env COSIGN_PASSWORD \
     --env TOUCHMARK_PASSWORD \
     --env TOUCHMARK_USERNAME="$REGISTRY_USER" \

@@ -46,16 +46,17 @@ def referrers_registry(folder):
 
 
 @contextlib.contextmanager
-def docker_engine(folder):
-    """Docker Engine 20.10 with a containerd of its own, without networks: containers run with `--network host`."""
+def docker_engine(folder, dockerd="dockerd-old"):
+    """Docker Engine 20.10, or 26.1 as `dockerd-new`, with a containerd of its own, without networks: containers run with
+    `--network host`."""
     folder = pathlib.Path(folder)
-    for name in ("dockerd-old", "docker"):
+    for name in ("dockerd-old", dockerd, "docker"):
         peer(name)
     if os.geteuid() != 0:
         raise Failed("Docker Engine needs root")
     # A socket's path may have 107 bytes.
     host = f"unix://{folder}/e.sock"
-    words = [PEERS / "dockerd-old", "--data-root", folder / "data", "--exec-root", folder / "exec", "--pidfile",
+    words = [PEERS / dockerd, "--data-root", folder / "data", "--exec-root", folder / "exec", "--pidfile",
              folder / "pid", "-H", host, "--storage-driver=vfs", "--iptables=false", "--bridge=none"]
     with unmounted(folder), running(words, folder) as process:
         def ready():

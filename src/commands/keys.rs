@@ -31,11 +31,10 @@ fn new_password(secrets: &SecretInputs, console: &Console) -> Result<Secret, Sig
     if let Some(password) = &secrets.key_password {
         return Ok(password.clone());
     }
-    let missing = || SignError::PasswordMissing { origin: "that is to be generated".to_owned() };
     if !console.is_terminal() {
-        return Err(missing());
+        return Err(SignError::NewPasswordMissing);
     }
-    let ask = |text: &str| rpassword::prompt_password(text).map_err(|_| missing());
+    let ask = |text: &str| rpassword::prompt_password(text).map_err(|_| SignError::NewPasswordMissing);
     let password = ask("Password for the private key: ")?;
     if password == ask("The same password again: ")? {
         Ok(Secret::new(password))

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
 use super::signing::{self, SignedImage, Work};
+use crate::attachment::Formats;
 use crate::error::Error;
 use crate::oci::{Manifest, PinnedReference, Reference};
 use crate::plan::{Plan, SourcePlan, Verification};
 use crate::registry::{Look, ManifestTarget, Progress, Registry};
 use crate::report::{ProgressDisplay, Report};
 use crate::source::{Source, SourceError, SourceSpec};
-use crate::verify::{Claims, Policy, Verified, VerifyError, verify_image};
+use crate::verify::{Claims, Policy, Reason, Store, Verified, VerifyError, verify_image};
 
 /// Carries out the plan. If it fails before the tags move, every tag points where it pointed.
 pub(super) async fn execute(plan: &Plan, report: &mut Report) -> Result<(), Error> {
@@ -129,8 +130,9 @@ async fn verify_one(
     policy: &Policy,
 ) -> Result<Verified, Error> {
     const ATTEMPTS: u32 = 3;
+    let formats = work.signing.formats;
     for _ in 1..ATTEMPTS {
-        match verify_present(registry, &image.reference, policy).await {
+        match verify_present(registry, &image.reference, policy, formats).await {
             Err(VerifyError::NoSignatures { .. } | VerifyError::NotSatisfied { .. }) => {
                 let again = Work { look: Look::Again, ..*work };
                 Box::pin(signing::sign_image(&again, image)).await?;
@@ -138,19 +140,30 @@ async fn verify_one(
             outcome => return Ok(outcome?),
         }
     }
-    Ok(verify_present(registry, &image.reference, policy).await?)
+    Ok(verify_present(registry, &image.reference, policy, formats).await?)
 }
 
+/// Verifies that the image is there and has a signature that satisfies the policy, in every format that was written.
 async fn verify_present(
     registry: &Registry,
     image: &PinnedReference,
     policy: &Policy,
+    formats: Formats,
 ) -> Result<Verified, VerifyError> {
     match registry.manifest_exists(image).await {
-        Ok(true) => verify_image(registry, image, policy).await,
-        Ok(false) => Err(VerifyError::ImageNotFound { reference: image.to_string() }),
-        Err(source) => Err(VerifyError::CouldNotVerify { image: image.to_string(), source }),
+        Ok(true) => {}
+        Ok(false) => return Err(VerifyError::ImageNotFound { reference: image.to_string() }),
+        Err(source) => return Err(VerifyError::CouldNotVerify { image: image.to_string(), source }),
     }
+    let verified = verify_image(registry, image, policy).await?;
+    let served = |store| verified.signatures().iter().any(|signature| signature.store == store);
+    let missing = [
+        (formats.legacy() && !served(Store::Legacy), "legacy signature"),
+        (formats.bundle() && !served(Store::Bundle), "bundle"),
+    ];
+    let reasons: Vec<_> =
+        missing.into_iter().filter_map(|(lacks, format)| lacks.then_some(Reason::NotServed { format })).collect();
+    if reasons.is_empty() { Ok(verified) } else { Err(VerifyError::NotSatisfied { image: image.clone(), reasons }) }
 }
 
 /// Moves the tags. One that points at the image already is left alone.

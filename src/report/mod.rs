@@ -161,6 +161,7 @@ impl Report {
     /// Publishes the report of work that failed: the error, and what exists all the same. Sets no output.
     pub fn publish_failure(&mut self, error: &Error) {
         let hint = error.hint();
+        self.document.status = Status::Failed;
         self.document.verify_commands = summary::verify_commands(&self.document);
         self.document.error = Some(ErrorEntry {
             exit_status: error.exit_status().code(),

@@ -183,6 +183,9 @@ pub enum SignError {
         /// What is wrong with it.
         source: crate::sigstore::ParsePublicKeyError,
     },
+    /// A new key is to be encrypted, and there is nobody to ask for a password.
+    #[error("no password was given for the new key, and nobody can be asked")]
+    NewPasswordMissing,
     /// Two passwords were typed, and they are not the same.
     #[error("the two passwords are not the same")]
     PasswordsDiffer,
@@ -232,6 +235,7 @@ impl SignError {
     /// Returns what to type, where that is known.
     pub fn hint(&self) -> Option<String> {
         match self {
+            Self::NewPasswordMissing => Some("set COSIGN_PASSWORD, which may be empty".to_owned()),
             Self::PasswordMissing { .. } => Some(
                 "set `key-password` (or COSIGN_PASSWORD), which may be empty for a key with an empty password"
                     .to_owned(),

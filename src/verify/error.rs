@@ -85,6 +85,12 @@ pub enum Reason {
         /// The type.
         predicate_type: String,
     },
+    /// A signature was written in a format in which none is served.
+    #[error("none is served as a {format}")]
+    NotServed {
+        /// The format: `bundle` or `legacy signature`.
+        format: &'static str,
+    },
     /// What is stored is not what it must be.
     #[error("it is malformed: {what}")]
     Malformed {

@@ -96,6 +96,17 @@ fn no_password_in_a_job() {
 }
 
 #[test]
+fn no_password_for_a_new_key() {
+    let output = Tool::new().args(["generate-key-pair"]).run();
+
+    insta::assert_snapshot!(shown(&output, None), @r"
+    exit code: 2
+    error: no password was given for the new key, and nobody can be asked
+      hint: set COSIGN_PASSWORD, which may be empty
+    ");
+}
+
+#[test]
 fn a_registry_that_denies() {
     let mut stage = Stage::new(ReferrersApi::Supported);
     stage.registry.deny_writes();
@@ -136,7 +147,7 @@ fn outputs_that_cannot_be_written() {
     let mut stage = Stage::new(ReferrersApi::Supported);
     stage.tool.env("GITHUB_ACTIONS", "true").env("GITHUB_OUTPUT", "/nowhere/outputs");
 
-    let output = stage.publish(&["--annotations", "sha=abc"]);
+    let output = stage.publish(&["--annotations", "sha=abc", "--output-file", "result.json"]);
 
     let text = shown(&output, Some(&stage));
     assert_eq!(output.code, Some(30), "{text}");
@@ -146,6 +157,8 @@ fn outputs_that_cannot_be_written() {
     );
     assert!(text.contains("hint: mount the folder"), "{text}");
     assert!(text.contains("is published; tags that were moved: v1"), "{text}");
+    let result: serde_json::Value = serde_json::from_str(&stage.tool.read("result.json")).unwrap();
+    assert_eq!((result["status"].as_str(), result["stage"].as_str()), (Some("failed"), Some("tagged")));
 }
 
 #[test]

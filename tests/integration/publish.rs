@@ -180,6 +180,23 @@ fn a_registry_that_stores_something_else_moves_no_tag() {
 }
 
 #[test]
+fn a_signature_that_another_signer_took_out_is_added_again() {
+    let mut stage = Stage::new(ReferrersApi::Unsupported);
+    let first = stage.publish(&[]);
+    let fallback = stage.digest.replace(':', "-");
+    let (list, image) = (stage.registry.tag("acme/app", &fallback).unwrap(), stage.digest.clone());
+    // Somebody who read the list before it held our bundle has written theirs.
+    stage.registry.move_tag("acme/app", &fallback, &image);
+    stage.registry.move_tag("acme/app", "v1", "sha256:0");
+
+    let output = stage.publish(&[]);
+
+    assert_eq!((first.code, output.code), (Some(0), Some(0)), "{output}");
+    assert_ne!(stage.registry.tag("acme/app", &fallback), Some(image));
+    assert!(list.starts_with("sha256:") && stage.verify(&[]).stderr.contains("Found: bundle"));
+}
+
+#[test]
 fn a_layer_that_is_not_what_its_manifest_says_stops_the_job() {
     let mut stage = Stage::new(ReferrersApi::Supported);
     let layer = std::fs::read_dir(stage.tool.path("image/blobs/sha256")).unwrap().map(|entry| entry.unwrap().path());
