@@ -17,16 +17,17 @@ def digests(env, repository):
     env.run([crane, "push", images.layout, f"{repository.text}:crane"])
     env.run([skopeo, "--insecure-policy", "copy", "--dest-tls-verify=false", f"oci:{images.skopeo_layout}:busybox",
              f"docker://{repository.text}:skopeo"])
-    env.run([oras, "copy", "--to-plain-http", "--from-oci-layout", f"{images.oras_layout}:v1", f"{repository.text}:oras"])
-    layouts = [f"oci:{images.layout}", str(images.layout), f"oci:{images.oras_layout}:v1", f"oci:{images.skopeo_layout}:busybox",
-               f"oci-archive:{images.oci_archive}", str(images.oci_archive)]
+    env.run([oras, "copy", "--to-plain-http", "--from-oci-layout", f"{images.oras_layout}:v1",
+             f"{repository.text}:oras"])
+    layouts = [f"oci:{images.layout}", str(images.layout), f"oci:{images.oras_layout}:v1",
+               f"oci:{images.skopeo_layout}:busybox", f"oci-archive:{images.oci_archive}", str(images.oci_archive)]
     given = {words: publish(env, f"{repository.text}:ours", "--source", words)[0]["digest"] for words in layouts}
     wanted = {tag: repository.digest(tag) for tag in ("crane", "skopeo", "oras")}
     check(len({*given.values(), *wanted.values()}) == 1, f"{given}, {wanted}")
     said = env.run([crane, "digest", f"{repository.text}:ours"]).stdout.strip()
     check(said == wanted["crane"], f"crane digest says {said}")
-    said = json.loads(env.run([skopeo, "inspect", "--tls-verify=false", f"docker://{repository.text}:ours"]).stdout)["Digest"]
-    check(said == wanted["crane"], f"skopeo inspect says {said}")
+    said = env.run([skopeo, "inspect", "--tls-verify=false", f"docker://{repository.text}:ours"]).stdout
+    check(json.loads(said)["Digest"] == wanted["crane"], f"skopeo inspect says {said}")
 
 
 @on_each_registry("a docker archive has one digest, however it is read and however often")
@@ -38,22 +39,22 @@ def archive_digests(env, repository):
         "detected": ("{}", []),
         "named": ("docker-archive:{}:interop/twins:v1", []),
     }
-    given = {name: publish(env, f"{repository.text}:v1", "--source", words.format(images.legacy_archive), *more)[0]["digest"]
-             for name, (words, more) in runs.items()}
+    runs = {name: (words.format(images.legacy_archive), more) for name, (words, more) in runs.items()}
+    runs["engine"] = f"docker-daemon:{images.twins_in_engine}", []
     engine = {"DOCKER_HOST": env.services.docker_engine.host}
-    given["engine"] = publish(env, f"{repository.text}:v1", "--source", f"docker-daemon:{images.twins_in_engine}",
-                              variables=engine)[0]["digest"]
+    given = {name: publish(env, f"{repository.text}:v1", "--source", source, *more, variables=engine)[0]["digest"]
+             for name, (source, more) in runs.items()}
     check(len(set(given.values())) == 1, f"{given}")
     layers = json.loads(repository.manifest("v1")[0])["layers"]
-    check(len(layers) == 3 and layers[1] == layers[2], f"the image has two identical layers, and the registry has {layers}")
+    check(len(layers) == 3 and layers[1] == layers[2], f"two layers are identical, and the registry has {layers}")
 
 
 @on_each_registry("crane, skopeo and oras pull what was pushed")
 def others_pull(env, repository):
     images, image = env.services.images, f"{repository.text}:v1"
-    for source in (f"oci:{images.layout}", f"docker-archive:{images.legacy_archive}", f"docker-archive:{images.crane_archive}"):
+    for source in (images.layout, images.legacy_archive, images.crane_archive):
         digest = publish(env, image, "--source", source)[0]["digest"]
-        name = source.split("/")[-1]
+        name = source.name
         env.run([env.peers("crane"), "pull", "--format=oci", image, f"crane-{name}"])
         env.run([env.peers("skopeo"), "--insecure-policy", "copy", "--src-tls-verify=false", "--preserve-digests",
                  f"docker://{image}", f"oci:skopeo-{name}:v1"])
@@ -89,12 +90,12 @@ def engine_runs(env, repository):
 @on_each_registry("an index: every platform verifies by its digest")
 def platforms(env, repository):
     key = env.services.images.keys / "ours.pub"
-    image = f"{repository.text}:v1"
-    outputs, _ = publish(env, image, "--source", f"oci:{env.services.images.platforms_layout}:v1", annotations=ANNOTATIONS)
-    index = json.loads(repository.manifest("v1")[0])
-    listed = {f"{child['platform']['os']}/{child['platform']['architecture']}": child["digest"] for child in index["manifests"]}
-    said = json.loads(outputs["platforms"])
-    check(sorted(listed) == ["linux/amd64", "linux/arm64"] and said == listed, f"the output says {said}, the index {listed}")
+    image, source = f"{repository.text}:v1", f"oci:{env.services.images.platforms_layout}:v1"
+    outputs, _ = publish(env, image, "--source", source, annotations=ANNOTATIONS)
+    children = json.loads(repository.manifest("v1")[0])["manifests"]
+    listed = {f"{child['platform']['os']}/{child['platform']['architecture']}": child["digest"] for child in children}
+    check(sorted(listed) == ["linux/amd64", "linux/arm64"], f"the index holds {listed}")
+    check(json.loads(outputs["platforms"]) == listed, f"the output says {outputs['platforms']}, the index {listed}")
     all_verify(env, image, key, ANNOTATIONS, outputs["digest"])
     for digest in listed.values():
         all_verify(env, f"{repository.text}@{digest}", key, ANNOTATIONS, digest)
@@ -124,8 +125,8 @@ def not_recursive(env, repository):
 @on_each_registry("cosign signs an index recursively, touchmark verifies each platform")
 def cosign_recursive(env, repository):
     keys = env.services.images.keys
-    env.run([env.peers("oras"), "copy", "--to-plain-http", "--from-oci-layout", f"{env.services.images.platforms_layout}:v1",
-             f"{repository.text}:v1"])
+    env.run([env.peers("oras"), "copy", "--to-plain-http", "--from-oci-layout",
+             f"{env.services.images.platforms_layout}:v1", f"{repository.text}:v1"])
     digest = repository.digest("v1")
     for cosign in COSIGNS:
         cosign_sign(env, cosign, f"{repository.text}@{digest}", keys / "ours.key", {"by": cosign}, ["--recursive"])
@@ -145,8 +146,9 @@ def attestation_manifest(env, repository):
     check(outputs["digest"] == entry["digest"], f"the index was {entry['digest']}, and is {outputs['digest']}")
     check(repository.manifest("v1")[0] == layout.blob(entry["digest"]), "the index has other bytes")
     platform, attestation = json.loads(repository.manifest("v1")[0])["manifests"]
-    check(repository.manifest(attestation["digest"])[0] == layout.blob(attestation["digest"]), "the attestation manifest has other bytes")
-    for blob in json.loads(layout.blob(attestation["digest"]))["layers"]:
+    written = layout.blob(attestation["digest"])
+    check(repository.manifest(attestation["digest"])[0] == written, "the attestation manifest has other bytes")
+    for blob in json.loads(written)["layers"]:
         check(repository.blob(blob["digest"]) == layout.blob(blob["digest"]), "the statement has other bytes")
     check(json.loads(outputs["platforms"]) == {"linux/amd64": platform["digest"]}, outputs["platforms"])
     all_verify(env, image, key, ANNOTATIONS, outputs["digest"])
@@ -179,6 +181,10 @@ register_refusals("bundles", lambda method, path, body: method == "PUT" and b'"s
 register_refusals("blobs", lambda method, path, body: method in ("POST", "PATCH", "PUT") and "/blobs/" in path)
 
 
+# In a payload, in a bundle, and in a manifest.
+ONE_BYTE = [(b'"run_id":"42"', b'"run_id":"43"'), (b'"payload":"ey', b'"payload":"ez'), (b"sha256:", b"sha256;")]
+
+
 @case("what was changed in the registry's storage is not believed")
 def storage(env):
     registry = env.services.docker_registry
@@ -188,19 +194,17 @@ def storage(env):
                          annotations={**ANNOTATIONS, "case": env.tmp.name})
     digest = outputs["digest"]
     legacy, [bundle] = repository.signatures(digest)
+    legacy_manifest = repository.digest(digest.replace(":", "-") + ".sig")
     stored = {
         "the payload and the bundle": [legacy["layers"][0]["digest"], bundle["layers"][0]["digest"]],
-        "the manifests of both signatures": [repository.digest(digest.replace(":", "-") + ".sig"), *repository.referrers(digest)],
+        "the manifests of both signatures": [legacy_manifest, *repository.referrers(digest)],
     }
     for name, digests in stored.items():
         all_verify(env, f"{repository.text}:v1", key, ANNOTATIONS, digest)
         places = [registry.storage / f"docker/registry/v2/blobs/sha256/{one[7:9]}/{one[7:]}/data" for one in digests]
         whole = [place.read_bytes() for place in places]
         for place, content in zip(places, whole):
-            changed = content.replace(b"run_id", b"run_ie") if b"run_id" in content else content.replace(b"sha256:", b"sha256;", 1)
-            if changed == content:
-                # The payload of a bundle is base64.
-                changed = content.replace(b'"payload":"ey', b'"payload":"ez', 1)
+            changed = next((content.replace(old, new, 1) for old, new in ONE_BYTE if old in content), content)
             check(changed != content, f"nothing to change in {content}")
             place.write_bytes(changed)
         ran = touchmark_verify(env, f"{repository.text}:v1", key, ANNOTATIONS, expect=(12, 21, 25))

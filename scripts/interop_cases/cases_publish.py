@@ -88,8 +88,8 @@ def judge(env, proxy, source):
 
     digest = outputs["digest"]
     check(repository.digest("v1") == digest, f"the tag points at {repository.digest('v1')}, the output says {digest}")
-    writes_before = [target for target, _ in proxy.writes()]
-    check(writes_before[-1] == "v1" and writes_before.count("v1") == 1, f"the tag is not what is written last: {writes_before}")
+    written = [target for target, _ in proxy.writes()]
+    check(written[-1] == "v1" and written.count("v1") == 1, f"the tag is not what is written last: {written}")
     check(outputs["image"] == f"{repository.text}@{digest}", f"outputs: {outputs}")
     all_verify(env, tagged, keys / "ours.pub", ANNOTATIONS, digest)
     all_verify(env, outputs["image"], keys / "ours.pub", ANNOTATIONS, digest)

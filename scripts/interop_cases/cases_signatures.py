@@ -74,7 +74,7 @@ def publish_over_signatures(env, repository):
     cosign_sign(env, "cosign2", pinned, folder / "other.key", {"by": "cosign2"})
     cosign_sign(env, "cosign3", pinned, folder / "other.key", {"by": "cosign3"})
 
-    publish(env, f"{repository.text}:v1", "--source", f"oci:{env.services.images.layout}", annotations={"by": "touchmark"})
+    publish(env, f"{repository.text}:v1", "--source", env.services.images.layout, annotations={"by": "touchmark"})
 
     all_verify(env, pinned, folder / "ours.pub", {"by": "touchmark"})
     cosign_verify(env, "cosign2", pinned, folder / "other.pub", {"by": "cosign2"})
@@ -101,7 +101,7 @@ def sign_again(env, repository):
 @on_each_registry("write bundles alone")
 def bundle_alone(env, repository):
     key = env.services.images.keys / "ours.pub"
-    outputs, _ = publish(env, f"{repository.text}:v1", "--source", f"oci:{env.services.images.layout}", "--format", "bundle",
+    outputs, _ = publish(env, f"{repository.text}:v1", "--source", env.services.images.layout, "--format", "bundle",
                          annotations=ANNOTATIONS)
     legacy, bundles = repository.signatures(outputs["digest"])
     check(legacy is None and len(bundles) == 1, f"{legacy}, {bundles}")
@@ -116,7 +116,7 @@ def bundle_alone(env, repository):
 @on_each_registry("write legacy signatures alone")
 def legacy_alone(env, repository):
     key = env.services.images.keys / "ours.pub"
-    outputs, _ = publish(env, f"{repository.text}:v1", "--source", f"oci:{env.services.images.layout}", "--format", "legacy",
+    outputs, _ = publish(env, f"{repository.text}:v1", "--source", env.services.images.layout, "--format", "legacy",
                          annotations=ANNOTATIONS)
     legacy, bundles = repository.signatures(outputs["digest"])
     check(legacy and not bundles, f"{legacy}, {bundles}")
@@ -155,8 +155,7 @@ def triangulate(env, repository):
 
 @on_each_registry("every verify command of the outputs passes as it stands")
 def verify_command(env, repository):
-    key = env.services.images.keys / "ours.key"
-    outputs, _ = publish(env, f"{repository.text}:v1", "--source", f"oci:{env.services.images.layout}", annotations=ANNOTATIONS, key=key)
+    outputs, _ = publish(env, f"{repository.text}:v1", "--source", env.services.images.layout, annotations=ANNOTATIONS)
     commands = [line for line in outputs["verify-command"].splitlines() if line.strip()]
     check(commands, f"no command: {outputs}")
     place = env.tmp / "bin"

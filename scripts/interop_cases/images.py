@@ -18,9 +18,7 @@ MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
 
 class Images:
-    """Sample images, and the key pairs `keys/ours` and `keys/other`, made by cosign 2. `digest(...)` of each is what
-    crane says.
-    """
+    """Sample images, and the key pairs `keys/ours` and `keys/other`, made by cosign 2."""
 
     def __init__(self, folder, services):
         self.folder = folder
@@ -174,16 +172,21 @@ class Images:
         layout = Layout(place)
         image = next(child for child in layout.index_of_images()["manifests"]
                      if child["platform"]["architecture"] == "amd64")
-        statement = layout.add({"_type": "https://in-toto.io/Statement/v0.1", "predicateType": "https://slsa.dev/provenance/v0.2",
-                                "subject": [{"name": "pkg:docker/app@v1?platform=linux%2Famd64",
-                                             "digest": {"sha256": image["digest"].removeprefix("sha256:")}}],
-                                "predicate": {"builder": {"id": ""}, "buildType": "https://mobyproject.org/buildkit@v1"}},
-                               "application/vnd.in-toto+json")
+        statement = layout.add({
+            "_type": "https://in-toto.io/Statement/v0.1",
+            "predicateType": "https://slsa.dev/provenance/v0.2",
+            "subject": [{"name": "pkg:docker/app@v1?platform=linux%2Famd64",
+                         "digest": {"sha256": image["digest"].removeprefix("sha256:")}}],
+            "predicate": {"builder": {"id": ""}, "buildType": "https://mobyproject.org/buildkit@v1"},
+        }, "application/vnd.in-toto+json")
         statement["annotations"] = {"in-toto.io/predicate-type": "https://slsa.dev/provenance/v0.2"}
-        config = layout.add({"architecture": "unknown", "os": "unknown", "config": {},
-                             "rootfs": {"type": "layers", "diff_ids": [statement["digest"]]}},
-                            "application/vnd.oci.image.config.v1+json")
-        attestation = layout.add({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [statement]}, MANIFEST)
+        config = layout.add({
+            "architecture": "unknown", "os": "unknown", "config": {},
+            "rootfs": {"type": "layers", "diff_ids": [statement["digest"]]},
+        }, "application/vnd.oci.image.config.v1+json")
+        attestation = layout.add({
+            "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [statement],
+        }, MANIFEST)
         attestation["annotations"] = {"vnd.docker.reference.digest": image["digest"],
                                       "vnd.docker.reference.type": "attestation-manifest"}
         attestation["platform"] = {"architecture": "unknown", "os": "unknown"}

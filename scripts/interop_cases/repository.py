@@ -39,7 +39,8 @@ class Repository:
 
     def manifest(self, target):
         """Returns the bytes and the media type of a manifest, or None."""
-        status, headers, content = self.ask("GET", f"/manifests/{target}", headers={"Accept": ACCEPTED}, expect=(200, 404))
+        status, headers, content = self.ask("GET", f"/manifests/{target}", headers={"Accept": ACCEPTED},
+                                            expect=(200, 404))
         return (content, headers["Content-Type"]) if status == 200 else None
 
     def digest(self, target):
@@ -60,7 +61,8 @@ class Repository:
         return digest_of(content)
 
     def push_manifest(self, content, media_type, tag=None):
-        self.ask("PUT", f"/manifests/{tag or digest_of(content)}", body=content, headers={"Content-Type": media_type}, expect=(201,))
+        self.ask("PUT", f"/manifests/{tag or digest_of(content)}", body=content, headers={"Content-Type": media_type},
+                 expect=(201,))
         return digest_of(content)
 
     def delete(self, digest):
@@ -82,7 +84,8 @@ class Repository:
         """Returns the legacy manifest (or None) and the bundle manifests of an image, as JSON."""
         legacy = self.manifest(digest.replace(":", "-") + ".sig")
         bundles = [json.loads(self.manifest(bundle)[0]) for bundle in self.referrers(digest)]
-        return legacy and json.loads(legacy[0]), [bundle for bundle in bundles if "bundle" in bundle.get("artifactType", "")]
+        bundles = [bundle for bundle in bundles if "bundle" in bundle.get("artifactType", "")]
+        return legacy and json.loads(legacy[0]), bundles
 
 
 def transplant(source, digest, target, image=lambda content: content, payload=lambda content: content,

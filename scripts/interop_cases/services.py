@@ -58,7 +58,7 @@ def docker_engine(folder, dockerd="dockerd-old"):
     host = f"unix://{folder}/e.sock"
     words = [PEERS / dockerd, "--data-root", folder / "data", "--exec-root", folder / "exec", "--pidfile",
              folder / "pid", "-H", host, "--storage-driver=vfs", "--iptables=false", "--bridge=none"]
-    with running(words, folder) as process:
+    with unmounted(folder), running(words, folder) as process:
         def ready():
             with socket.socket(socket.AF_UNIX) as client:
                 client.connect(f"{folder}/e.sock")
@@ -66,6 +66,18 @@ def docker_engine(folder, dockerd="dockerd-old"):
                 return b" 200 " in client.recv(100)
         wait_until(ready, process, folder, 60)
         yield Engine(host)
+
+
+@contextlib.contextmanager
+def unmounted(folder):
+    """Unmounts what the engine leaves mounted under `folder`, which could not be removed otherwise."""
+    try:
+        yield
+    finally:
+        mounts = [line.split()[1] for line in pathlib.Path("/proc/self/mounts").read_text().splitlines()]
+        for place in sorted(mounts, reverse=True):
+            if pathlib.Path(place).is_relative_to(folder.resolve()):
+                subprocess.run(["umount", "-l", place], check=True)
 
 
 @contextlib.contextmanager
@@ -217,7 +229,8 @@ def recording(registry):
                 content = response.read()
                 dropped = ("transfer-encoding", "connection") if self.command == "HEAD" else (
                     "transfer-encoding", "connection", "content-length")
-                return response.status, [item for item in response.getheaders() if item[0].lower() not in dropped], content
+                kept = [item for item in response.getheaders() if item[0].lower() not in dropped]
+                return response.status, kept, content
 
         do_GET = do_HEAD = do_PUT = do_POST = do_PATCH = do_DELETE = forward
 
