@@ -18,6 +18,8 @@ use crate::sigstore::{PublicKey, simple_signing};
 const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
 /// The most signatures under one tag: the limit that verifiers set (CVE-2023-46737).
 const MAX_LAYERS: usize = 1000;
+/// How long to wait, once, where somebody else was seen to write the tag after us: there may be more of them.
+const CALM: Duration = Duration::from_millis(300);
 /// How often the tag is written before giving up.
 const ATTEMPTS: u32 = 10;
 
@@ -69,6 +71,7 @@ pub async fn attach_legacy(
     let tag = parsed_tag(image)?;
     registry.push_blob(image.repository(), simple_signing::MEDIA_TYPE, signature.payload.clone()).await?;
     let mut known = vec![Layer::new(signature)];
+    let mut peace = Peace::Unknown;
     for writes in 0..=ATTEMPTS {
         let started = Instant::now();
         let (current, digest) = match read(registry, image, &tag).await? {
@@ -77,6 +80,11 @@ pub async fn attach_legacy(
         };
         let (merged, change) = current.with(&known);
         if let (Change::Nothing, Some(digest)) = (change, digest) {
+            if peace.is_broken_by(&digest) {
+                known = merged.layers;
+                tokio::time::sleep(CALM + jitter(CALM)).await;
+                continue;
+            }
             return Ok(Attached { manifest: image.repository().pin(digest), outcome: Outcome::Added });
         }
         if writes == ATTEMPTS {
@@ -90,12 +98,32 @@ pub async fn attach_legacy(
             Err(AttachError::Registry(error)) if error.is_collision() => {
                 tracing::debug!(%error, %tag, "somebody else writes the tag");
             }
-            other => other?,
+            other => peace = Peace::While(other?),
         }
         known = merged.layers;
         settle(look, writes, started.elapsed()).await;
     }
     Err(AttachError::Contended { tag: tag_name(image), attempts: ATTEMPTS })
+}
+
+/// Whether others write the tag too.
+enum Peace {
+    Unknown,
+    /// As long as the tag holds what we wrote.
+    While(Digest),
+    /// They do, and the tag has been looked at once more because of it.
+    Over,
+}
+
+impl Peace {
+    /// Returns whether this is the first look that shows somebody else's write.
+    fn is_broken_by(&mut self, found: &Digest) -> bool {
+        let broken = matches!(self, Self::While(ours) if ours != found);
+        if broken {
+            *self = Self::Over;
+        }
+        broken
+    }
 }
 
 struct Found {
@@ -115,11 +143,12 @@ async fn write(
     image: &PinnedReference,
     tag: &Tag,
     signatures: &SignatureManifest,
-) -> Result<(), AttachError> {
+) -> Result<Digest, AttachError> {
     registry.push_blob(image.repository(), &signatures.config_media_type, signatures.config()).await?;
     let target = ManifestTarget::Tag(tag.clone());
-    registry.push_manifest(image.repository(), &target, &signatures.media_type, &signatures.to_bytes()).await?;
-    Ok(())
+    let bytes = signatures.to_bytes();
+    let pushed = registry.push_manifest(image.repository(), &target, &signatures.media_type, &bytes).await?;
+    Ok(pushed.digest)
 }
 
 /// Waits until a look means something. From the second write on, somebody else is known to be at work, and whoever

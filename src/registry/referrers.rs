@@ -26,6 +26,9 @@ const MAX_REFERRERS: usize = 1000;
 /// How often the listing is looked at, or written, before giving up.
 const ATTEMPTS: u32 = 12;
 
+/// How long to wait, once, where somebody else was seen to write a list after us: there may be more of them.
+const CALM: Duration = Duration::from_millis(300);
+
 /// Whether a list that others write too is looked at once more some time after it was written.
 ///
 /// Registries have no conditional write: somebody who has read a list before our write may write theirs after it.
@@ -199,13 +202,21 @@ impl Registry {
         referrer: &Descriptor,
         look: Look,
     ) -> Result<(), RegistryError> {
-        let mut seen = None;
+        let mut seen: Option<FallbackIndex> = None;
+        let mut calmed = false;
         for attempt in 0..=ATTEMPTS {
             let turn = self.fallback_turn().await;
             let started = Instant::now();
             let index = self.fallback_index(subject).await?.unwrap_or_default();
+            let others_wrote = seen.as_ref().is_some_and(|seen| index.len() > seen.len());
             let Some(index) = index.completed(referrer, seen.as_ref()) else {
-                return Ok(());
+                if !others_wrote || calmed {
+                    return Ok(());
+                }
+                calmed = true;
+                drop(turn);
+                tokio::time::sleep(CALM + jitter(CALM)).await;
+                continue;
             };
             if attempt == ATTEMPTS {
                 break;
