@@ -28,8 +28,8 @@ pub(super) async fn execute(plan: &Plan, report: &mut Report) -> Result<(), Erro
     };
     report.record_signer(signer.public_key(), &signing.annotations);
     let images = signing::images(&image.reference, &image.manifest, signing.recursion);
-    let look = if plan.verification == Verification::Required { Look::Once } else { Look::Again };
-    let work = Work { registry: &registry, signer: &signer, signing, look };
+    // Verification follows at once, too soon to see what a slower signer overwrites.
+    let work = Work { registry: &registry, signer: &signer, signing, look: Look::Again };
     signing::sign_all(&work, &images, report).await?;
 
     let clearance = match plan.verification {
